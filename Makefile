@@ -1,0 +1,60 @@
+# What to type here. `make` alone says it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench format lab clean venv set-up
+
+PYTEST := .venv/bin/python -m pytest
+
+# Tests that need no daemons and no lab; all others run one after the other.
+SIDE_BY_SIDE := tests/functional tests/lint tests/unit tests/vectors
+
+# Files of ours; what is installed, built or cached lies elsewhere.
+FILES := find . \( -path ./.git -o -path ./.venv -o -path ./lab/cache -o -path ./lab/run \) -prune -o -type f
+# YAML by another name.
+YAML := -path './pillar/*.sls' -o -path '*/master.d/*.conf' -o -path '*/minion.d/*.conf'
+with_shebang = $(FILES) -print0 | xargs -0 awk 'FNR == 1 && /^\#!.*[\/ ]$(1)/ { print FILENAME } { nextfile }'
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: set-up ## bring a fleet up on this machine, migrate it, show the result, take it down
+	@lab/demo
+
+test: venv set-up ## everything that CI runs, except for lint
+	$(PYTEST) -n 2 $(SIDE_BY_SIDE)
+	$(PYTEST) $(addprefix --ignore=,$(SIDE_BY_SIDE) tests/bench) tests
+
+lint: venv ## formatting and style of Python, YAML, SLS and shell
+	.venv/bin/ruff format --check . $$($(call with_shebang,python3))
+	.venv/bin/ruff check . $$($(call with_shebang,python3))
+	.venv/bin/yamllint --strict . $$($(FILES) \( $(YAML) \) -print)
+	.venv/bin/salt-lint $$(find salt pillar -name '*.sls' -o -name '*.jinja')
+	.venv/bin/shellcheck $$($(call with_shebang,(ba|da)?sh))
+	$(PYTEST) --quiet --no-header tests/lint/test_docstrings.py
+
+format: venv ## put Python files into their form
+	.venv/bin/ruff format . $$($(call with_shebang,python3))
+	.venv/bin/ruff check --fix . $$($(call with_shebang,python3))
+
+bench: set-up ## figures about the migration, as ratios
+	@lab/bench
+
+lab: set-up ## bring a fleet up and leave it up (then: lab/lab --help)
+	lab/lab up
+
+clean: ## take the labs down and remove what was installed and built in this checkout
+	@for run in lab/run/*/; do [ ! -d "$$run" ] || LAB=$$(basename "$$run") lab/lab down; done
+	rm -rf .venv lab/cache lab/run .pytest_cache .ruff_cache .hypothesis
+	find . -path ./.git -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+# What the lab needs; it runs on the machine's own Python.
+set-up:
+	@lab/debian-packages
+	@lab/lab set-up
+
+# What the tests and linters need.
+venv: .venv/complete
+
+.venv/complete: requirements-salt.txt requirements-dev.txt
+	@lab/venv

@@ -1,0 +1,73 @@
+"""Running a command on a host: in all its namespaces, with its root, and with the command's exit code."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from . import kernel
+from .places import LAB
+from .shell import LabError
+
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "USER": "root",
+    "SHELL": "/bin/bash",
+    "LANG": "C.UTF-8",
+}
+KINDS = ("mnt", "net", "pid", "uts", "ipc", "cgroup")
+PR_SET_PDEATHSIG = 1
+
+
+def enter(pid, cgroup, argv):
+    """Run ARGV on the host whose first process is PID, in this terminal; returns the exit code.
+
+    Works once in a process: afterwards this process is half inside the host."""
+    own = Path(cgroup, "exec")
+    own.mkdir(exist_ok=True)
+    processes = os.open(own / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+    root = os.open(f"/proc/{pid}/root", os.O_PATH)
+    for handle in [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY) for kind in KINDS]:
+        kernel.setns(handle)
+        os.close(handle)
+    os.fchdir(root)
+    os.chroot(".")
+    os.chdir("/")
+    child = os.fork()
+    if child == 0:
+        os.write(processes, b"0")
+        _become(argv)
+    # Ctrl-C reaches the command itself; what counts here is how it ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return code if code >= 0 else 128 - code
+
+
+def _become(argv):
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    environment = dict(ENVIRONMENT, TERM=os.environ.get("TERM", "dumb"))
+    try:
+        os.execvpe(argv[0], argv, environment)
+    except OSError as error:
+        print(f"{argv[0]}: {error.strerror}", file=sys.stderr)
+    os._exit(127)
+
+
+def call(pid, cgroup, argv, *, timeout=60, stdin=None):
+    """Run ARGV on the host with its output captured; returns subprocess's result."""
+    try:
+        return subprocess.run(
+            [sys.executable, "-S", str(LAB / "lab"), "_enter", str(pid), str(cgroup), *map(str, argv)],
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=timeout,
+            input=stdin or "",
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LabError(f"{' '.join(map(str, argv))}: no end after {timeout} s") from error

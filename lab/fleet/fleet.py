@@ -1,0 +1,421 @@
+"""A lab as a whole: up, down, what is running."""
+
+import ctypes.util
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from . import boot, containers, disks, enter, network, places, setup
+from .shell import LabError, run
+
+PUBLISH_PORT = 4505
+ESTABLISHED = "01"
+OVERLAYFS_MAGIC = 0x794C7630
+
+
+class Lab:
+    """One lab of this checkout."""
+
+    def __init__(self, name=None):
+        self.name = name or places.lab_name()
+        self.folder = places.run_folder(self.name)
+
+    # --- what is there -------------------------------------------------------------------------------------------
+
+    @property
+    def cgroup(self):
+        """The cgroup that holds every process of this lab."""
+        return places.cgroup_of(self.folder)
+
+    def settings(self):
+        """What this lab was brought up with, or None if it is not up."""
+        try:
+            return json.loads((self.folder / "lab.json").read_text())
+        except FileNotFoundError:
+            return None
+
+    def require(self):
+        """The settings of a lab that is up."""
+        settings = self.settings()
+        if settings is None:
+            raise LabError(f"lab {self.name} is not up; bring it up with: lab/lab up")
+        return settings
+
+    def hosts(self):
+        """The hosts of a lab that is up."""
+        return places.fleet(self.require()["nodes"])
+
+    def host(self, name):
+        """One host by its name."""
+        for host in self.hosts():
+            if host.name == name:
+                return host
+        raise LabError(f"{name}: no such host; there are {', '.join(host.name for host in self.hosts())}")
+
+    def pid(self, name):
+        """The pid of a host's systemd, or None if the host is off."""
+        return self._living(self.folder / name / "pid", self.cgroup / name)
+
+    def keeper(self):
+        """The pid of the process that keeps the network, or None."""
+        return self._living(self.folder / "keeper.pid", self.cgroup / "keeper")
+
+    @staticmethod
+    def _living(file, cgroup):
+        # The cgroup tells a process of this lab from a stranger that was given the same number.
+        try:
+            pid = int(file.read_text())
+            lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except (OSError, ValueError):
+            return None
+        own = [line[3:] for line in lines if line.startswith("0::")]
+        relative = "/" + str(cgroup.relative_to(places.cgroup_mount()))
+        inside = own and (own[0] == relative or own[0].startswith(relative + "/") or f"{relative}/" in own[0])
+        return pid if inside and state != "Z" else None
+
+    # --- commands on hosts ---------------------------------------------------------------------------------------
+
+    def enter(self, name, argv):
+        """Run a command on a host in this terminal; returns its exit code."""
+        return enter.enter(self._pid_of_running(name), self.cgroup / name, argv)
+
+    def call(self, name, argv, **options):
+        """Run a command on a host with its output captured."""
+        return enter.call(self._pid_of_running(name), self.cgroup / name, argv, **options)
+
+    def _pid_of_running(self, name):
+        pid = self.pid(self.host(name).name)
+        if pid is None:
+            raise LabError(f"{name} is off; boot it with: lab/lab boot {name}")
+        return pid
+
+    # --- up ------------------------------------------------------------------------------------------------------
+
+    def up(self, nodes=None, cts=None, say=print):
+        """Bring the lab up and wait until all of it works. What is up already is left alone."""
+        artefacts = setup.set_up(say)
+        with self._locked(say):
+            before = self.settings()
+            if before:
+                self._same_size(before, nodes, cts)
+                nodes, cts = before["nodes"], before["cts"]
+            nodes, cts = nodes or places.DEFAULT_NODES, places.DEFAULT_CTS if cts is None else cts
+            self._start(nodes, cts, artefacts, before, say)
+
+    def _same_size(self, before, nodes, cts):
+        for what, wanted in (("nodes", nodes), ("cts", cts)):
+            if wanted is not None and wanted != before[what]:
+                raise LabError(
+                    f"lab {self.name} is up with {what}={before[what]}; take it down first: lab/lab down"
+                )
+
+    def _start(self, nodes, cts, artefacts, before, say):
+        begun = time.monotonic()
+        settings = before or {"nodes": nodes, "cts": cts, "nfs_client": nfs_client(), "artefacts": {}}
+        settings["artefacts"] = {name: str(path) for name, path in artefacts.items()} | settings["artefacts"]
+        self._make_folder()
+        (self.folder / "lab.json").write_text(json.dumps(settings, indent=1))
+        if self.keeper() is None:
+            if any(self.pid(host.name) for host in places.fleet(nodes)):
+                raise LabError(f"lab {self.name} has lost its network; take it down first: lab/lab down")
+            (self.folder / "keeper.pid").unlink(missing_ok=True)
+            network.start_keeper(self.folder, self._make_cgroup("keeper"))
+        hosts = places.fleet(nodes)
+        off = [host for host in hosts if self.pid(host.name) is None]
+        if not off:
+            say(f"lab {self.name} is up already")
+            return
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            for started in [pool.submit(self.start_host, host, settings) for host in off]:
+                started.result()
+        say(f"lab {self.name}: {len(off)} hosts started after {time.monotonic() - begun:.1f} s")
+        self.wait_until_ready(settings)
+        say(f"lab {self.name}: up after {time.monotonic() - begun:.1f} s")
+
+    def _make_folder(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # An overlay's upper layer cannot lie on an overlay (as in a machine that is itself a container).
+        if filesystem_magic(self.folder) == OVERLAYFS_MAGIC and not os.path.ismount(self.folder):
+            run(["mount", "-t", "tmpfs", "-o", "mode=755", "ringfree-lab", self.folder])
+
+    def _make_cgroup(self, name):
+        path = self.cgroup / name
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LabError(f"no cgroup can be made on this machine: {error}") from error
+        return path
+
+    def start_host(self, host, settings):
+        """Boot one host that is off; the first time with a fresh disk, later with the one it has."""
+        artefacts = {name: Path(path) for name, path in settings["artefacts"].items()}
+        place = self.folder / host.name
+        if not (place / "prepared").exists():
+            shutil.rmtree(place, ignore_errors=True)
+            disks.prepare(self.folder, host, places.fleet(settings["nodes"]), artefacts, *_kind(settings))
+            (place / "prepared").touch()
+        (place / "pid").unlink(missing_ok=True)
+        boot.boot(
+            {
+                "name": host.name,
+                "address": host.address,
+                "folder": str(place),
+                "cgroup": str(self._make_cgroup(host.name)),
+                "keeper": self.keeper(),
+                "lowers": [str(artefacts[layer]) for layer in ("salt", "base", "image")],
+                "binds": disks.binds(place, host),
+                "backing": str(place / "store.ext4") if host.role == "san" else None,
+            }
+        )
+
+    def boot(self, name):
+        """Boot a host that is off, with its disk as it is."""
+        host, settings = self.host(name), self.require()
+        if self.pid(name):
+            raise LabError(f"{name} is up already")
+        self.start_host(host, settings)
+
+    def wait_until_ready(self, settings):
+        """Wait for the minions, their modules on the master, the exports, the monitoring and the containers."""
+        hosts = places.fleet(settings["nodes"])
+        with ThreadPoolExecutor(max_workers=len(hosts) + 2) as pool:
+            waits = [pool.submit(self._sync_runners), pool.submit(self.wait_for_minions)]
+            for host in hosts:
+                if host.role == "node":
+                    waits.append(pool.submit(self._wait_for_containers, host, settings["cts"]))
+                if host.role in ("san", "mon"):
+                    waits.append(pool.submit(self._wait_for_units, host))
+            for wait in waits:
+                wait.result()
+
+    def _sync_runners(self):
+        """The master's own step of the README: make our runners known to it."""
+        done = self.call("master", ["salt-run", "saltutil.sync_all"], timeout=120)
+        if done.returncode:
+            raise LabError(f"salt-run saltutil.sync_all failed:\n{done.stdout}{done.stderr}")
+
+    def wait_for_minions(self, patience=120):
+        """Wait until every minion answers."""
+        names = {host.name for host in self.hosts() if host.is_minion}
+        wait_for(lambda: self.connections() >= len(names), "all minions to be connected", patience)
+        deadline = time.monotonic() + patience
+        while True:
+            ping = ["salt", "--out=json", "--static", "-t", "10", "*", "test.ping"]
+            answered = self.call("master", ping, timeout=patience).stdout
+            missing = names - _answers(answered)
+            if not missing:
+                return
+            if time.monotonic() > deadline:
+                raise LabError(f"no answer to test.ping from {', '.join(sorted(missing))}")
+
+    def connections(self):
+        """How many minions are connected to the master's publish port."""
+        pid = self.pid("master")
+        count = 0
+        for name in ("tcp", "tcp6"):
+            try:
+                lines = Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]
+            except OSError:
+                continue
+            for fields in map(str.split, lines):
+                count += fields[3] == ESTABLISHED and int(fields[1].rsplit(":", 1)[1], 16) == PUBLISH_PORT
+        return count
+
+    def _wait_for_containers(self, host, count):
+        """The vz service starts the containers at boot; it is done when it is active."""
+        state = ""
+
+        def settled():
+            nonlocal state
+            state = self.call(host.name, ["systemctl", "is-active", "vz.service"]).stdout.strip()
+            return state in ("active", "failed")
+
+        wait_for(settled, f"the vz service of {host.name}", 300)
+        off = [
+            ctid for ctid in containers.ctids(host.number, count) if not self.container_pid(host.name, ctid)
+        ]
+        if state == "failed" or off:
+            raise LabError(
+                f"{host.name}: the vz service is {state}, not running: {' '.join(map(str, off)) or 'none'}; "
+                f"see: lab/lab exec {host.name} -- journalctl -u vz"
+            )
+
+    def container_pid(self, node, ctid):
+        """The pid of a running container's init as its node sees it, or None."""
+        pid = self.pid(node)
+        return containers.init_pid(pid, ctid) if pid else None
+
+    def _wait_for_units(self, host):
+        units = ["ssh", "nfs-ganesha"] if host.role == "san" else ["nagios", "shinken"]
+
+        def running():
+            done = self.call(host.name, ["systemctl", "is-active", *units])
+            return done.stdout.split() == ["active"] * len(units)
+
+        wait_for(running, f"{' and '.join(units)} of {host.name}", 60)
+
+    # --- down ----------------------------------------------------------------------------------------------------
+
+    def down(self, say=print):
+        """Take the lab down, whatever state it is in. Leaves no process, mount, namespace, cgroup or file."""
+        with self._locked(say):
+            there = self.folder.exists() or self.cgroup.exists()
+            stop_cgroup(self.cgroup)
+            wait_for(lambda: not boot.loop_devices(self.folder), "the SANs' stores to be released", 20)
+            if os.path.ismount(self.folder):
+                run(["umount", self.folder])
+            remove_tree(self.folder)
+            parent = self.folder.parent
+            if parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
+            say(f"lab {self.name} is down" if there else f"lab {self.name} was not up")
+
+    @contextmanager
+    def _locked(self, say):
+        places.CACHE.mkdir(parents=True, exist_ok=True)
+        with open(places.CACHE / f".lab-{self.name}.lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"lab {self.name}: waiting for another up or down of it to end")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    # --- status --------------------------------------------------------------------------------------------------
+
+    def status(self):
+        """The state of the lab as a plain dictionary."""
+        settings = self.settings()
+        if settings is None:
+            return {"lab": self.name, "up": False, "hosts": {}}
+        hosts = {}
+        for host in places.fleet(settings["nodes"]):
+            pid = self.pid(host.name)
+            entry = {"role": host.role, "address": host.address, "up": pid is not None, "pid": pid}
+            if host.role == "node":
+                entry["containers"] = {
+                    str(ctid): {
+                        "name": containers.name_of(ctid),
+                        "running": self.container_pid(host.name, ctid) is not None,
+                    }
+                    for ctid in containers.ctids(host.number, settings["cts"])
+                }
+            hosts[host.name] = entry
+        return {
+            "lab": self.name,
+            "up": all(entry["up"] for entry in hosts.values()),
+            "nodes": settings["nodes"],
+            "cts": settings["cts"],
+            "nfs_client": settings["nfs_client"],
+            "minions_connected": self.connections(),
+            "hosts": hosts,
+        }
+
+
+def _kind(settings):
+    return settings["nfs_client"], settings["cts"]
+
+
+def _answers(text):
+    try:
+        return {name for name, answer in json.loads(text).items() if answer is True}
+    except ValueError:
+        return set()
+
+
+def wait_for(condition, what, patience):
+    """Wait until CONDITION() is true; a LabError says what was waited for in vain."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > deadline:
+            raise LabError(f"waited {patience} s in vain for {what}")
+        time.sleep(0.05)
+
+
+def nfs_client():
+    """`kernel` where the machine's kernel can mount NFS, else `fuse`."""
+    if shutil.which("modprobe"):
+        for module in ("overlay", "loop", "fuse", "nfs"):
+            subprocess.run(["modprobe", "-q", module], capture_output=True, timeout=30)
+    if "nfs" in Path("/proc/filesystems").read_text().split():
+        return "kernel"
+    if not os.path.exists("/dev/fuse"):
+        raise LabError(
+            "this machine's kernel has neither an NFS client nor FUSE (/dev/fuse); the nodes need one"
+        )
+    return "fuse"
+
+
+def filesystem_magic(path):
+    """The type of the file system that PATH lies on, as statfs(2) numbers it."""
+    buffer = ctypes.create_string_buffer(256)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.statfs(os.fsencode(path), buffer):
+        raise OSError(ctypes.get_errno(), f"statfs {path}")
+    return ctypes.c_long.from_buffer(buffer).value
+
+
+def remove_tree(folder):
+    """Remove a run folder. Its containers' files are many and the disk takes its time, so several at once."""
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        for removed in [pool.submit(shutil.rmtree, path) for path in folder.glob("*/vz/private/*")]:
+            removed.result()
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def stop_cgroup(path):
+    """Kill all processes in a cgroup and below it, wait until they are gone, and remove it."""
+    if not path.exists():
+        return
+    deadline = time.monotonic() + 20
+    pids = _pids_in(path)
+    while _populated(path):
+        _kill_all(path)
+        if time.monotonic() > deadline:
+            raise LabError(f"processes in {path} do not end")
+        time.sleep(0.02)
+    _wait_until_reaped(pids)
+    for folder, _, _ in os.walk(path, topdown=False):
+        os.rmdir(folder)
+
+
+def _wait_until_reaped(pids, patience=3):
+    """Dead is not gone: the machine's init takes note of our dead a little later. (If it never does, so be it.)"""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and any(os.path.exists(f"/proc/{pid}") for pid in pids):
+        time.sleep(0.02)
+
+
+def _pids_in(path):
+    found = []
+    for folder, _, _ in os.walk(path):
+        try:
+            found += Path(folder, "cgroup.procs").read_text().split()
+        except OSError:
+            continue  # The group is gone already.
+    return found
+
+
+def _populated(path):
+    return "populated 1" in (path / "cgroup.events").read_text()
+
+
+def _kill_all(path):
+    try:
+        (path / "cgroup.kill").write_text("1")
+        return
+    except OSError:
+        pass  # Kernels before 5.14 have none: one by one, until nobody is left.
+    for pid in _pids_in(path):
+        try:
+            os.kill(int(pid), 9)
+        except ProcessLookupError:
+            continue

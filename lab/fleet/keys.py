@@ -1,0 +1,49 @@
+"""Key pairs of the hosts. Made once and kept in the cache: making them is slow, and nobody outside can use them."""
+
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+
+from .inside import run_inside
+from .places import CACHE
+
+FOLDER = CACHE / "keys"
+# Hosts are prepared at the same time, and more than one of them wants the same key.
+ONE_AT_A_TIME = threading.Lock()
+
+
+def salt_pair(image, name):
+    """(private, public) of a master or minion, as PEM files."""
+    private = ["openssl", "genrsa", "-traditional", "-out", "/keys/private", "2048"]
+    public = ["openssl", "rsa", "-in", "/keys/private", "-pubout", "-out", "/keys/private.pub"]
+    return _pair(image, f"salt-{name}", [private, public])
+
+
+def ssh_pair(image, name):
+    """(private, public) of an ed25519 key for ssh."""
+    make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"lab {name}", "-f", "/keys/private"]
+    return _pair(image, f"ssh-{name}", [make])
+
+
+def _pair(image, name, commands):
+    """Both halves in one folder that appears at once, so that two who make it never mix theirs."""
+    place = FOLDER / name
+    with ONE_AT_A_TIME:
+        if not place.exists():
+            FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
+            half = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=FOLDER))
+            for argv in commands:
+                run_inside([image], argv, binds=[(half, "/keys", False)])
+            try:
+                half.rename(place)
+            except OSError:
+                shutil.rmtree(half)  # Another lab was quicker.
+    return place / "private", place / "private.pub"
+
+
+def install(source, target, mode):
+    """Copy one key file to its place."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    target.chmod(mode)
