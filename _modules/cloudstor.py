@@ -1,0 +1,1597 @@
+"""
+Where containers live: the journal, the copies on the SAN, their owners, the conf share, commit.
+
+:depends: rsync, ssh
+:configuration: the pillar ``ringfree``; ``pillar/ringfree/init.sls`` explains each key
+
+Everything here either only looks, or says in its docstring what it changes.
+"""
+
+import logging
+import os
+import shutil
+import stat
+import time
+
+import salt.utils.path
+from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
+
+__virtualname__ = "cloudstor"
+
+STATE_DIR = "/var/lib/ringfree"
+JOURNAL = f"{STATE_DIR}/journal.json"
+RUN_DIR = "/run/ringfree"
+SLOW = 1.0  # seconds after which an answer of the share counts as slow
+CONF_DIR = "/etc/vz/conf"
+SNAPSHOT = "/etc/sysconfig/vz-scripts.tar.gz"
+SNAPSHOT_VZ_CONF = "/etc/vz/vz.conf.before-nfs"
+FENCE = f"{CONF_DIR}/vps.premount"
+NODE_FILE = "/etc/ringfree/node"
+STORES = (("nfs", "run from NFS"), ("local", "run from local storage"), ("down", "are down"))
+TREE = ("etc", ("bin", "sbin", "usr"))  # what any container's own tree has
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def settings():
+    """
+    The pillar ``ringfree`` with its defaults.
+
+    Returns a dictionary.  Raises CommandExecutionError that lists every fault of the pillar.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.settings
+    """
+    checked = __utils__["ringfree_pillar.validate"](__pillar__.get("ringfree"))
+    if checked["faults"]:
+        raise CommandExecutionError("the pillar is wrong: " + "; ".join(checked["faults"]))
+    return checked["settings"]
+
+
+def node():
+    """
+    The name by which the share knows this node: its minion id.
+
+    Returns text.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.node
+    """
+    return __opts__["id"]
+
+
+# --- the journal ------------------------------------------------------------------------------------------------------
+
+
+def journal():
+    """
+    The node's journal.
+
+    Returns the journal; a new one, in state ``local``, when there is none.  Raises CommandExecutionError for a
+    damaged one.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.journal
+    """
+    found = __utils__["ringfree_journal.load"](__utils__["ringfree_files.read"](JOURNAL))
+    if found["fault"]:
+        raise CommandExecutionError(
+            f"{JOURNAL} is damaged: {found['fault']}. Nothing was changed. 'salt {node()} cloudstor.status' shows "
+            f"where the containers really are; move the file away only if they are all on one store."
+        )
+    return found["journal"] or __utils__["ringfree_journal.new"](node(), time.time())
+
+
+def _keep(new):
+    os.makedirs(STATE_DIR, mode=0o700, exist_ok=True)
+    __utils__["ringfree_files.write"](JOURNAL, __utils__["ringfree_journal.dump"](new), 0o600)
+    return new
+
+
+def begin():
+    """
+    Open, or continue, a migration of this node in its journal.
+
+    Returns the journal.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.begin
+    """
+    return _keep(__utils__["ringfree_journal.begin"](journal(), time.time()))
+
+
+def mark(step, phase, container=None, note=None):
+    """
+    Note in the journal, and tell the master, how far a step has come.
+
+    step
+        A step of the migration, such as ``stop``.
+
+    phase
+        ``intent``, ``done`` or ``verified``.
+
+    container : None
+        A container's id when the step is noted for one container.
+
+    note : None
+        A text for people.
+
+    Returns the journal.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.mark stop verified container=101
+    """
+    new = _keep(__utils__["ringfree_journal.mark"](journal(), step, phase, time.time(), container, note))
+    tell(step, phase, container, note)
+    return new
+
+
+def tell(step, phase, container=None, note=None):
+    """
+    Tell the master how far a step has come, for the people who watch; nothing depends on it.
+
+    step
+        A step of the migration.
+
+    phase
+        ``intent``, ``done`` or ``verified``.
+
+    container : None
+        A container's id.
+
+    note : None
+        A text for people.
+
+    Returns nothing.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.tell stop done container=101
+    """
+    data = {
+        "node": node(),
+        "step": step,
+        "phase": phase,
+        "container": container,
+        "note": note,
+        "at": time.time(),
+    }
+    try:
+        __salt__["event.send"](f"ringfree/progress/{node()}", data)
+    except Exception:  # pylint: disable=broad-except
+        log.warning("the master could not be told about %s %s", step, phase, exc_info=True)
+
+
+def reached(step, phase="verified", container=None):
+    """
+    Whether a step has come as far as a phase in the migration under way, or in the one that was committed.
+
+    On a node that rests on local storage no step counts: those in the journal are of a migration that was undone.
+
+    step
+        A step of the migration.
+
+    phase : verified
+        The phase.
+
+    container : None
+        A container's id.
+
+    Returns True or False.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.reached snapshot
+    """
+    current = journal()
+    return current["state"] != "local" and __utils__["ringfree_journal.reached"](
+        current, step, phase, container
+    )
+
+
+def remember(key, value):
+    """
+    Keep a fact of this migration in the journal.
+
+    key
+        Its name.
+
+    value
+        Anything that JSON can hold.
+
+    Returns the journal.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.remember load 0.4
+    """
+    new = journal()
+    new["facts"][key] = value
+    return _keep(new)
+
+
+def state():
+    """
+    What the journal says of the node: ``local``, ``in_flight`` or ``nfs``.
+
+    Returns text.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.state
+    """
+    return journal()["state"]
+
+
+def settle(state):
+    """
+    Note in the journal that the node rests: on NFS after a commit, on local storage after the way back.
+
+    state
+        ``nfs`` or ``local``.
+
+    Returns the journal.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.settle nfs
+    """
+    current = journal()
+    if current["state"] == state:
+        return current
+    return _keep(__utils__["ringfree_journal.settle"](current, state, time.time()))
+
+
+def status():
+    """
+    Where this node and its containers are: the journal beside what mountinfo, vzlist and the confs say.
+
+    Returns ``{"node": text, "state": text, "journal_fault": text or None, "mounted": {share: source or None},
+    "containers": {ctid: {"name", "running", "store", "ok", "why"}}}``; ``store`` is ``local``, ``nfs`` or ``-`` for a
+    container that does not run.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.status
+    """
+    found = __utils__["ringfree_journal.load"](__utils__["ringfree_files.read"](JOURNAL))
+    told = found["journal"] or {
+        "state": "local" if not found["fault"] else "unknown",
+        "since": None,
+        "containers": {},
+    }
+    seen, up = {}, __salt__["vz.running"]()
+    for ctid in containers():
+        conf = __salt__["vz.config"](ctid)
+        seen[ctid] = {
+            "name": conf["name"] or conf["hostname"],
+            "running": ctid in up,
+            "store": "-",
+            "ok": True,
+            "why": "",
+        }
+        if ctid in up:
+            proof = __salt__["vz.root_mount"](ctid)
+            seen[ctid].update(store="nfs" if proof["nfs"] else "local", ok=proof["ok"], why=proof["why"])
+        seen[ctid]["steps"] = told["containers"].get(str(ctid), {})
+    return {
+        "node": node(),
+        "state": told["state"],
+        "since": told["since"],
+        "journal_fault": found["fault"],
+        "mounted": {share: entry["source"] for share, entry in __salt__["ringfree_nfs.in_use"]().items()},
+        "containers": seen,
+    }
+
+
+def whereabouts():
+    """
+    One sentence: on which store this node's containers run, and what to type to go on.
+
+    Returns text.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.whereabouts
+    """
+    found = status()
+    moving = [found["containers"].get(ctid) for ctid in __salt__["vz.manifest"]() or []]
+    where = [entry["store"] if entry and entry["running"] else "down" for entry in moving]
+    counts = (
+        ", ".join(f"{where.count(word)} {text}" for word, text in STORES if word in where)
+        or "no container was moved"
+    )
+    if found["state"] == "in_flight":
+        return f"{node()} is in flight: of {len(where)} containers {counts}. 'salt-run state.orch migrate' continues."
+    return f"{node()} is on {found['state']} storage: {counts}."
+
+
+def failure(what, said):
+    """
+    The words for something that failed: what happened, where the containers are, and what to type.
+
+    The master is told as well, for the people who watch.
+
+    what
+        What failed, in a sentence.
+
+    said
+        What happened.
+
+    Returns text.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.failure 'The containers are stopped' 'container 101 still runs'
+    """
+    try:
+        where = whereabouts()
+    except (CommandExecutionError, OSError) as error:
+        where = f"Where the containers are is unknown: {error}"
+    comment = f"{said.rstrip('.')}. {where}"
+    tell(what, "failed", note=comment)
+    return comment
+
+
+def containers():
+    """
+    The containers of this node.
+
+    A conf share that several nodes mount shows the confs of all of them; this node's are those of its manifest, those
+    that run here and those whose private area is here on local disk.
+
+    Returns a sorted list of ids.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.containers
+    """
+    known = __salt__["vz.containers"]()
+    if not _mounted("conf"):
+        return known
+    mine = set(__salt__["vz.manifest"]() or []) | set(__salt__["vz.running"]())
+    shared = settings()["shares"]["private"]["mount"] + "/"
+    for ctid in known:
+        private = __salt__["vz.config"](ctid)["private"] or shared
+        if not private.startswith(shared) and os.path.isdir(private):
+            mine.add(ctid)
+    return sorted(mine.intersection(known))
+
+
+def _mounted(share):
+    return __salt__["ringfree_nfs.in_use"]()[share]["mounted"]
+
+
+def resolve(names):
+    """
+    Find this node's containers by id, NAME or HOSTNAME; those of other nodes on the same conf share do not count.
+
+    names
+        List of ids, NAMEs or HOSTNAMEs.
+
+    Returns ``{"found": {name: ctid}, "faults": [text]}``; a fault for each name that fits none or several.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.resolve '["PBX"]'
+    """
+    return __salt__["vz.resolve"](names, containers())
+
+
+def on_nfs():
+    """
+    The containers of the manifest that run from the share, proved from mountinfo.
+
+    Returns a list of ids.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.on_nfs
+    """
+    up = set(__salt__["vz.running"]())
+    proofs = {ctid: __salt__["vz.root_mount"](ctid) for ctid in __salt__["vz.manifest"]() or [] if ctid in up}
+    return [ctid for ctid, proof in proofs.items() if proof["ok"] and proof["nfs"]]
+
+
+def report():
+    """
+    What there is to say of each container after a migration: its store, its health now, how long it was down.
+
+    Returns a list of ``{"ctid", "name", "store", "checks": "passed/all", "downtime": seconds or None, "faults":
+    [text]}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.report
+    """
+    rows = []
+    found = status()["containers"]
+    manifest = __salt__["vz.manifest"]() or []
+    for ctid, wanted in checks(sorted(found)).items():
+        entry = found[ctid]
+        answers = __salt__["vz.health"](ctid, wanted) if entry["running"] else {}
+        faults = [f"{name}: {answer['detail']}" for name, answer in answers.items() if not answer["ok"]]
+        if ctid in manifest and not entry["running"]:
+            faults.append("does not run")
+        stop, start = entry["steps"].get("stop", {}), entry["steps"].get("start", {})
+        down = start["verified"] - stop["intent"] if "verified" in start and "intent" in stop else None
+        rows.append(
+            {
+                "ctid": ctid,
+                "name": entry["name"],
+                "store": entry["store"],
+                "checks": f"{len(answers) - sum(1 for a in answers.values() if not a['ok'])}/{len(answers)}"
+                if answers
+                else "-",
+                "downtime": down,
+                "faults": faults,
+            }
+        )
+    return rows
+
+
+def faults_on_nfs():
+    """
+    What keeps this node from being right on NFS.
+
+    Every share is mounted from the SAN in use; the containers that run are those of the manifest, each from the share,
+    and their services answer.
+
+    Returns a list of texts; empty when all is well.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.faults_on_nfs
+    """
+    faults = [
+        f"{entry['mount']} is not mounted from {entry['wanted']}"
+        for entry in __salt__["ringfree_nfs.in_use"]().values()
+        if not entry["mounted"]
+    ]
+    wanted, up, good = set(__salt__["vz.manifest"]() or []), set(__salt__["vz.running"]()), set(on_nfs())
+    faults += [f"container {ctid} does not run" for ctid in sorted(wanted - up)]
+    faults += [f"container {ctid} does not run from the share" for ctid in sorted((wanted & up) - good)]
+    if state() != "nfs":
+        faults += [f"container {ctid} runs and did not run before" for ctid in sorted(up - wanted)]
+    try:
+        __salt__["vz.wait_healthy"](checks(sorted(good)), settings()["start"]["answer"])
+    except CommandExecutionError as error:
+        faults.append(str(error))
+    return faults
+
+
+def checks(ctids):
+    """
+    The health checks of containers: those of the pillar without those from which a container is exempt.
+
+    ctids
+        List of ids.
+
+    Returns a dictionary: id to its checks, as ``vz.health`` takes them.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.checks '[101, 104]'
+    """
+    wanted = settings()["containers"]
+    exempt = {}
+    for name, ctid in resolve(list(wanted["exempt"]))["found"].items():
+        exempt.setdefault(ctid, set()).update(wanted["exempt"][name])
+    return {
+        ctid: {name: check for name, check in wanted["checks"].items() if name not in exempt.get(ctid, ())}
+        for ctid in ctids
+    }
+
+
+def to_move():
+    """
+    The containers that the migration moves, in start order: those of the manifest, else those that run now.
+
+    Returns a list of ids.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.to_move
+    """
+    if state() != "local" and __salt__["vz.manifest"]() is not None:
+        return __salt__["vz.manifest"]()
+    return __salt__["vz.start_order"](__salt__["vz.running"](), settings()["containers"]["priority"])
+
+
+# --- the SAN over ssh -------------------------------------------------------------------------------------------------
+
+
+def _ssh(control=None):
+    wanted = settings()["ssh"]
+    if wanted["host_keys"]:
+        wanted["known_hosts"] = _pinned(wanted)
+    return __utils__["ringfree_sync.ssh"](wanted, control)
+
+
+def _pinned(wanted):
+    """The file with the pillar's host keys; made anew whenever the pillar says something else."""
+    os.makedirs(RUN_DIR, mode=0o700, exist_ok=True)
+    path = f"{RUN_DIR}/known_hosts"
+    data = __utils__["ringfree_sync.known_hosts"](wanted["host_keys"], wanted["port"]).encode()
+    if __utils__["ringfree_files.read"](path) != data:
+        __utils__["ringfree_files.write"](path, data)
+    return path
+
+
+def _remote(path):
+    return f"{__salt__['ringfree_nfs.server']()}:{path}"
+
+
+def _rsync(source, target, deadline=600, **options):
+    """Run one rsync that must succeed."""
+    argv = __utils__["ringfree_sync.rsync"](source, target, _shared(), **options)
+    result = __utils__["ringfree_command.run"](argv, deadline=deadline)
+    _must_be_good(result)
+    return result
+
+
+class _Unreachable(CommandExecutionError):
+    """The SAN cannot be asked at all: everything else about it would be the same finding again."""
+
+
+def _must_be_good(result):
+    verdict = __utils__["ringfree_sync.verdict"](result, running=False)
+    if verdict["do"] != "next":
+        said = __utils__["ringfree_command.describe"](result)
+        kind = _Unreachable if result["rc"] == 255 else CommandExecutionError
+        raise kind(f"{verdict['why']}: {said}")
+
+
+def remote_names(path, fresh=False):
+    """
+    The names in a directory of the SAN, asked over ssh by rsync.
+
+    path
+        The directory on the SAN.
+
+    fresh : False
+        Log in anew, which checks key and host key again, instead of using the shared connection.
+
+    Returns a list of names.  Raises CommandExecutionError when the SAN cannot be reached with the pinned host key,
+    or the directory is not there.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.remote_names /rf-images/pbx
+    """
+    argv = [
+        "rsync",
+        "--list-only",
+        "--no-human-readable",
+        "-8",
+        "-e",
+        " ".join(_ssh() if fresh else _shared()),
+        _remote(path.rstrip("/") + "/"),
+    ]
+    result = __utils__["ringfree_command.run"](argv, deadline=60)
+    _must_be_good(result)
+    names = [line.split(None, 4)[4] for line in result["out"].splitlines() if len(line.split(None, 4)) == 5]
+    return [name.split(" -> ")[0] for name in names if name != "."]
+
+
+def _shared():
+    """
+    The ssh command over one connection that all rsyncs of the next minute share; opened when it is not there.
+
+    A login is half of a pass over a small container.
+    """
+    os.makedirs(RUN_DIR, mode=0o700, exist_ok=True)
+    server = __salt__["ringfree_nfs.server"]()
+    argv = _ssh(f"{RUN_DIR}/ssh-{server}")
+    if __utils__["ringfree_command.run"]([*argv, "-O", "check", server], deadline=10)["rc"] == 0:
+        return argv
+    opening = [*argv, "-M", "-N", "-f", "-o", "ControlPersist=60", server]
+    if __utils__["ringfree_command.run"](opening, deadline=60)["rc"] != 0:
+        result = __utils__["ringfree_command.run"](
+            [*_ssh(), server, "true"], deadline=60
+        )  # once more, for its words
+        _must_be_good(dict(result, rc=result["rc"] or 255))
+    return argv
+
+
+# --- owners -----------------------------------------------------------------------------------------------------------
+
+
+def owners():
+    """
+    The owner records on the share.
+
+    Returns a dictionary: container id to its record (``node``, ``store``, ``since``, ``generation``, ``copied``).
+    Raises CommandExecutionError when they cannot be read, or one is damaged.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.owners
+    """
+    export = settings()["shares"]["private"]["export"]
+    if ".ringfree" not in remote_names(export):
+        return {}
+    here = f"{STATE_DIR}/owners-on-share"
+    os.makedirs(here, mode=0o700, exist_ok=True)
+    _rsync(_remote(f"{export}/.ringfree/owner/"), here + "/", checksum=True)
+    found, faults = {}, []
+    for name, entry in __utils__["ringfree_files.read_folder"](here).items():
+        try:
+            found[int(name)] = __utils__["ringfree_owner.load"](entry["data"])
+        except (KeyError, ValueError) as error:
+            faults.append(f"{export}/.ringfree/owner/{name} on the SAN: {error}")
+    if faults:
+        raise CommandExecutionError("; ".join(faults))
+    return found
+
+
+def claim(ctids, store, copied=None):
+    """
+    Write on the share that this node owns containers, and where their live copies are.
+
+    ctids
+        List of ids.
+
+    store
+        ``local`` or ``nfs``.
+
+    copied : None
+        Dictionary: id to the bytes that are on the share.
+
+    Returns the records as read back.  Raises CommandExecutionError when another node owns one; nothing is written then.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.claim '[101]' local
+    """
+    known = owners()
+    foreign = [
+        f"container {ctid} belongs to {known[ctid]['node']}"
+        for ctid in ctids
+        if known.get(ctid, {}).get("node", node()) != node()
+    ]
+    if foreign:
+        raise CommandExecutionError("; ".join(foreign) + ": nothing was written.")
+    records = {}
+    for ctid in ctids:
+        before, bytes_ = known.get(ctid), (copied or {}).get(ctid)
+        if before and before["store"] == store and bytes_ in (None, int(before["copied"])):
+            continue
+        records[ctid] = __utils__["ringfree_owner.record"](node(), store, time.time(), before, bytes_)
+    if records:
+        _push_owners(records)
+        known = owners()
+    unlike = [ctid for ctid, record in records.items() if known.get(ctid) != record]
+    if unlike:
+        raise CommandExecutionError(
+            f"the owner records of containers {', '.join(map(str, unlike))} are not what was written"
+        )
+    return {ctid: known[ctid] for ctid in ctids}
+
+
+def _push_owners(records):
+    """Send records to the share; what is there of other containers stays."""
+    here = f"{STATE_DIR}/owners-to-share"
+    shutil.rmtree(here, ignore_errors=True)
+    folder = os.path.join(here, ".ringfree", "owner")
+    os.makedirs(folder, mode=0o755)
+    for ctid, record in records.items():
+        __utils__["ringfree_files.write"](
+            os.path.join(folder, str(ctid)), __utils__["ringfree_owner.dump"](record)
+        )
+    target = _remote(settings()["shares"]["private"]["export"] + "/.ringfree/")
+    _rsync(os.path.join(here, ".ringfree") + "/", target, delete=False, checksum=True)
+
+
+# --- copies -----------------------------------------------------------------------------------------------------------
+
+
+def source_fault(ctid):
+    """
+    Why a container's private area may not be copied to the share.
+
+    ``rsync --delete`` from an empty, missing or unmounted directory would wipe the copy on the SAN.
+
+    ctid
+        The container's id.
+
+    Returns text, or ``None`` when it may.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.source_fault 101
+    """
+    private = __salt__["vz.config"](ctid)["private"]
+    if not private:
+        return "its conf names no private area"
+    table = __salt__["vz.mounts"]()
+    mount = __utils__["ringfree_mounts.covering"](
+        table, __utils__["ringfree_mounts.real_path"](table, private)
+    )
+    if mount and __utils__["ringfree_mounts.is_nfs"](mount):
+        return f"its private area {private} is on NFS ({mount['source']})"
+    if not os.path.isdir(private):
+        return f"its private area {private} is not there"
+    base, one_of = TREE
+    has = set(os.listdir(private))
+    if base not in has or not has.intersection(one_of):
+        if _is_ploop(private):
+            return None
+        return (
+            f"its private area {private} holds no container tree (no {base} or none of {', '.join(one_of)})"
+        )
+    return None
+
+
+def _is_ploop(private):
+    return os.path.exists(os.path.join(private, "root.hdd", "DiskDescriptor.xml"))
+
+
+def sync(ctids, final=False, on_done=None):
+    """
+    Copy containers' private areas to the SAN.  Deletes there what is gone here, within ``ringfree:sync:max_delete``.
+
+    ctids
+        List of ids.
+
+    final : False
+        The copy that counts: the containers must be down, only exit code 0 is good, and a second, verifying pass
+        must find no difference.
+
+    on_done : None
+        For callers in Python: function called with ``(ctid, statistics)`` as each container is done.
+
+    Returns a dictionary: id to ``{"files", "bytes", "deleted", "size", "seconds"}``.  Raises CommandExecutionError,
+    before anything is copied, when a container's live copy is on the share, belongs to another node, or its source
+    is not its own tree; afterwards, naming each container that failed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.sync '[101, 102]'
+    """
+    _refuse_sync(ctids, final)
+    wanted, ssh_argv = settings()["sync"], _shared()
+    done = _copy(ctids, ssh_argv, wanted, final, on_done if not final else None)
+    if final:
+        _verify(ctids, ssh_argv, wanted, lambda ctid: on_done and on_done(ctid, done[ctid]))
+    return done
+
+
+def _refuse_sync(ctids, final):
+    """Raise when a copy would overwrite what it must not, or would copy what is no container."""
+    known, faults = owners(), []
+    for ctid in ctids:
+        fault = __utils__["ringfree_owner.objection"](known.get(ctid), node()) or source_fault(ctid)
+        if not fault and final and __salt__["vz.status"](ctid)["running"]:
+            fault = "still runs"
+        if fault:
+            faults.append(f"container {ctid} {fault}")
+    if faults:
+        raise CommandExecutionError("nothing was copied: " + "; ".join(faults))
+
+
+def _paths(ctid):
+    """Source and target of a container's copy."""
+    private = __salt__["vz.config"](ctid)["private"]
+    return private.rstrip("/") + "/", _remote(f"{settings()['shares']['private']['export']}/{ctid}/")
+
+
+def _copy(ctids, ssh_argv, wanted, final, on_done):
+    """Copy in up to three tries; only what may pass is tried again."""
+    done, open_, faults = {}, list(ctids), []
+    for turn in (1, 2, 3):
+        again = []
+        commands = {
+            ctid: __utils__["ringfree_sync.rsync"](
+                *_paths(ctid), ssh_argv, wanted["timeout"], wanted["max_delete"]
+            )
+            for ctid in open_
+        }
+        for ctid, result in __utils__["ringfree_command.run_many"](
+            commands, wanted["workers"], wanted["deadline"]
+        ):
+            verdict = __utils__["ringfree_sync.verdict"](result, running=not final)
+            if verdict["do"] == "next":
+                done[ctid] = dict(
+                    __utils__["ringfree_sync.statistics"](result["out"]), seconds=result["seconds"]
+                )
+                if on_done:
+                    on_done(ctid, done[ctid])
+            elif verdict["do"] == "again" and turn < 3:
+                again.append(ctid)
+            else:
+                said = __utils__["ringfree_command.describe"](result)
+                faults.append(f"container {ctid} was not copied, {verdict['why']}: {said}")
+        open_ = again
+        if not open_:
+            break
+    if faults:
+        raise CommandExecutionError("; ".join(faults))
+    return done
+
+
+def _verify(ctids, ssh_argv, wanted, on_done):
+    """Compare source and copy of containers that are down; any difference is a failure."""
+    faults = []
+    checksum = wanted["verify"] == "checksum"
+    commands = {
+        ctid: __utils__["ringfree_sync.rsync"](
+            *_paths(ctid), ssh_argv, wanted["timeout"], dry_run=True, checksum=checksum
+        )
+        for ctid in ctids
+    }
+    for ctid, result in __utils__["ringfree_command.run_many"](
+        commands, wanted["workers"], wanted["deadline"]
+    ):
+        unlike = __utils__["ringfree_sync.differences"](result["out"])
+        if result["rc"] != 0:
+            faults.append(
+                f"container {ctid} was not verified: {__utils__['ringfree_command.describe'](result)}"
+            )
+        elif unlike:
+            faults.append(
+                f"container {ctid}: {len(unlike)} differences after the copy, such as '{unlike[0]}'"
+            )
+        else:
+            on_done(ctid)
+    if faults:
+        raise CommandExecutionError("; ".join(faults))
+
+
+# --- snapshot ---------------------------------------------------------------------------------------------------------
+
+
+def snapshot():
+    """
+    Keep the conf directory as vz-scripts.tar.gz and vz.conf beside it, and read both back.
+
+    A snapshot of an earlier migration is kept under its date.
+
+    Returns ``{path: number of bytes}``.  Raises CommandExecutionError when what was read back differs.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.snapshot
+    """
+    source = os.path.realpath(CONF_DIR)
+    for path in (SNAPSHOT, SNAPSHOT_VZ_CONF):
+        if os.path.exists(path):
+            stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(os.stat(path).st_mtime))
+            os.rename(path, f"{path}.{stamp}")
+    try:
+        __utils__["ringfree_archive.pack"](source, SNAPSHOT)
+        kept = __utils__["ringfree_archive.unpack"](SNAPSHOT)
+    except ValueError as error:
+        raise CommandExecutionError(f"the confs cannot be kept: {error}") from error
+    __utils__["ringfree_files.sync_folder"](os.path.dirname(SNAPSHOT))
+    there = __utils__["ringfree_files.read_folder"](source)
+    unlike = [name for name, entry in there.items() if "folder" not in entry and kept.get(name) != entry]
+    if unlike:
+        raise CommandExecutionError(f"{', '.join(unlike)} in {SNAPSHOT} differs from {source}")
+    data = __utils__["ringfree_files.read"](__salt__["vz.conf_path"]())
+    __utils__["ringfree_files.write"](SNAPSHOT_VZ_CONF, data)
+    if __utils__["ringfree_files.read"](SNAPSHOT_VZ_CONF) != data:
+        raise CommandExecutionError(f"{SNAPSHOT_VZ_CONF} differs from vz.conf after it was written")
+    return {path: os.path.getsize(path) for path in (SNAPSHOT, SNAPSHOT_VZ_CONF)}
+
+
+def snapshot_paths():
+    """
+    Where the snapshot is.
+
+    Returns ``{"confs": path, "vz_conf": path}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.snapshot_paths
+    """
+    return {"confs": SNAPSHOT, "vz_conf": SNAPSHOT_VZ_CONF}
+
+
+# --- the way back of the data -----------------------------------------------------------------------------------------
+
+
+def _back(ctid, private, **options):
+    """Run one rsync from the share's copy of a container to its local private area, which must be at rest."""
+    if __salt__["vz.status"](ctid)["running"]:
+        raise CommandExecutionError(f"container {ctid} runs; nothing was copied or compared")
+    if not os.path.isdir(private):
+        raise CommandExecutionError(f"the local private area {private} of container {ctid} is not there")
+    wanted = settings()["sync"]
+    source = _remote(f"{settings()['shares']['private']['export']}/{ctid}/")
+    return _rsync(source, private.rstrip("/") + "/", wanted["deadline"], timeout=wanted["timeout"], **options)
+
+
+def differences_to_local(ctid, private):
+    """
+    The files in which the share's copy of a container differs from the local one: what was written since the switch.
+
+    ctid
+        The container's id; it must be down.
+
+    private
+        Its local private area.
+
+    Returns a list of lines as rsync itemises them.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.differences_to_local 101 /vz/private/101
+    """
+    return __utils__["ringfree_sync.differences"](_back(ctid, private, dry_run=True)["out"])
+
+
+def sync_back(ctid, private, stamp):
+    """
+    Copy the share's copy of a container over the local one, and compare.
+
+    What is replaced or deleted is kept in ``.ringfree-replaced/STAMP/CTID`` beside the private areas.
+
+    ctid
+        The container's id; it must be down.
+
+    private
+        Its local private area.
+
+    stamp
+        A word for the directory that keeps what is replaced, such as the date.
+
+    Returns True.  Raises CommandExecutionError when the copy fails or both differ afterwards.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.sync_back 101 /vz/private/101 20260226-0400
+    """
+    if "/" in str(stamp) or str(stamp).startswith("."):
+        raise CommandExecutionError(f"'{stamp}' is no name for a directory")
+    kept = os.path.join(os.path.dirname(private.rstrip("/")), ".ringfree-replaced", str(stamp), str(ctid))
+    os.makedirs(kept, mode=0o700, exist_ok=True)
+    _back(ctid, private, backup=kept)
+    unlike = differences_to_local(ctid, private)
+    if unlike:
+        found = f"{len(unlike)} differences after the copy back, such as '{unlike[0]}'"
+        raise CommandExecutionError(f"container {ctid}: {found}")
+    return True
+
+
+# --- the conf share ---------------------------------------------------------------------------------------------------
+
+
+def conf_share(test=False):
+    """
+    Bring this node's files of the conf directory to the conf share, as they are to be on NFS, and compare.
+
+    The containers of the manifest get the paths of the share; every other file goes as it is.  Files of other nodes
+    stay untouched.  A file of another node with the same name and other content is refused.
+
+    test : False
+        Only say what differs.
+
+    Returns a dictionary: name to ``{"old": "missing"|"differs", "new": "as on this node"}`` for each file that was,
+    or would be, brought.  Raises CommandExecutionError listing every conflict; nothing is written then.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.conf_share test=True
+    """
+    wanted = _wanted_confs()
+    there = _confs_on_share()
+    conflicts = _conf_conflicts(wanted, there, owners())
+    if conflicts:
+        raise CommandExecutionError("nothing was written to the conf share: " + "; ".join(conflicts))
+    differs = {name: there.get(name) for name in wanted if not _same_file(wanted[name], there.get(name))}
+    changes = {
+        name: {"old": "differs" if old else "missing", "new": "as on this node"}
+        for name, old in differs.items()
+    }
+    if test or not changes:
+        return changes
+    _push_confs({name: wanted[name] for name in differs})
+    there = _confs_on_share()
+    unlike = [name for name in wanted if not _same_file(wanted[name], there.get(name))]
+    if unlike:
+        raise CommandExecutionError(f"the conf share differs after it was written: {', '.join(unlike)}")
+    return changes
+
+
+def _wanted_confs():
+    """The conf directory as the share is to have it."""
+    entries = __utils__["ringfree_files.read_folder"](os.path.realpath(CONF_DIR))
+    paths = __utils__["ringfree_pillar.store_paths"](settings())
+    for ctid in to_move():
+        name, path = f"{ctid}.conf", __salt__["vz.conf_path"](ctid)
+        entry = entries.get(name, {})
+        if "data" not in entry:
+            # A link may lead anywhere, and nowhere on another node: its file goes to the share.
+            folder, base = os.path.split(os.path.realpath(path))
+            entry = __utils__["ringfree_files.read_folder"](folder).get(base, {})
+        try:
+            data = __utils__["ringfree_conf.edit"](entry["data"], with_layout(ctid, paths))
+        except KeyError as error:
+            raise CommandExecutionError(f"{path} is no file") from error
+        except ValueError as error:
+            raise CommandExecutionError(f"{path}: {error}") from error
+        entries[name] = dict(entry, data=data)
+    return {name: entry for name, entry in entries.items() if "folder" not in entry}
+
+
+def _same_file(wanted, found):
+    return found is not None and wanted == found
+
+
+def _confs_on_share():
+    """A copy of the conf share's files, as on the SAN."""
+    here = f"{STATE_DIR}/confs-on-share"
+    os.makedirs(here, mode=0o700, exist_ok=True)
+    _rsync(_remote(settings()["shares"]["conf"]["export"] + "/"), here + "/", checksum=True)
+    return __utils__["ringfree_files.read_folder"](here)
+
+
+def _conf_conflicts(wanted, there, known):
+    """Files on the share that are not this node's to change."""
+    found = []
+    for name, entry in wanted.items():
+        if _same_file(entry, there.get(name)) or name not in there:
+            continue
+        head = name.split(".", 1)[0]
+        owner = known.get(int(head), {}).get("node") if head.isdigit() and int(head) else None
+        if owner == node():
+            continue
+        whose = f"belongs to {owner}" if owner else "differs from this node's"
+        found.append(
+            f"{name} on the conf share {whose}; make them equal, or give the node a share of its own "
+            f"(ringfree:shares:conf:export)"
+        )
+    return found
+
+
+def _push_confs(entries):
+    """Send files to the conf share with their owner and mode; nothing there is deleted."""
+    here = f"{STATE_DIR}/confs-to-share"
+    shutil.rmtree(here, ignore_errors=True)
+    os.makedirs(here, mode=0o755)
+    source = os.stat(CONF_DIR)
+    os.chown(here, source.st_uid, source.st_gid)
+    os.chmod(here, stat.S_IMODE(source.st_mode))
+    for name, entry in entries.items():
+        path = os.path.join(here, name)
+        if "link" in entry:
+            os.symlink(entry["link"], path)
+            continue
+        __utils__["ringfree_files.write"](path, entry["data"])
+        os.chown(path, entry["uid"], entry["gid"])
+        os.chmod(path, entry["mode"])
+    _rsync(here + "/", _remote(settings()["shares"]["conf"]["export"] + "/"), delete=False, checksum=True)
+
+
+def with_layout(ctid, values):
+    """
+    Add the layout to what a container's conf is to say, when the conf does not say it.
+
+    vzctl guesses a missing layout at the next start and writes what it guessed, simfs for an empty directory.
+
+    ctid
+        The container's id.
+
+    values
+        Dictionary: key to value.
+
+    Returns the values, with ``VE_LAYOUT`` where it is missing.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.with_layout 101 '{"DISK_QUOTA": "no"}'
+    """
+    conf = __salt__["vz.config"](ctid)
+    if conf["layout"]:
+        return dict(values)
+    return dict(values, VE_LAYOUT="ploop" if conf["private"] and _is_ploop(conf["private"]) else "simfs")
+
+
+def inherited(ctid, keys):
+    """
+    The keys that a container's conf does not set itself, with the values that it gets from vz.conf.
+
+    While a migration is under way the vz.conf of before counts, as the snapshot keeps it.
+
+    ctid
+        The container's id.
+
+    keys
+        List of keys.
+
+    Returns a dictionary: key to value, as vz.conf writes it (``$VEID`` unexpanded).  A quota that nobody sets is on.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.inherited 101 '["VE_PRIVATE"]'
+    """
+    path = SNAPSHOT_VZ_CONF if reached("snapshot") else __salt__["vz.conf_path"]()
+    above = __utils__["ringfree_conf.parse"](__utils__["ringfree_files.read"](path) or b"")["values"]
+    own = __utils__["ringfree_conf.parse"](
+        __utils__["ringfree_files.read"](__salt__["vz.conf_path"](ctid)) or b""
+    )["values"]
+    above.setdefault("DISK_QUOTA", "yes")
+    return {key: above[key] for key in keys if key not in own and key in above}
+
+
+# --- the guard --------------------------------------------------------------------------------------------------------
+
+
+def guard(test=False):
+    """
+    Keep everybody but this migration from starting a container, across a reboot as well.
+
+    ``DISABLED="yes"`` in vz.conf makes ``vzctl start`` and the init script refuse (exit code 105) any container whose
+    conf does not say otherwise; the fence refuses (79) to mount a container that another node owns, or whose live copy
+    is on the other store.
+
+    test : False
+        Only say what would change.
+
+    Returns a dictionary of changes.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.guard test=True
+    """
+    return {**fence(test), **_disabled({"DISABLED": "yes"}, test)}
+
+
+def unguard(test=False):
+    """
+    Let containers start again; the fence stays.
+
+    test : False
+        Only say what would change.
+
+    Returns a dictionary of changes.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.unguard
+    """
+    values = __utils__["ringfree_conf.parse"](
+        __utils__["ringfree_files.read"](__salt__["vz.conf_path"]()) or b""
+    )["values"]
+    return _disabled({"DISABLED": None}, test) if "DISABLED" in values else {}
+
+
+def _disabled(wanted, test):
+    if not test:
+        return __salt__["vz.configure"](wanted)
+    return __salt__["vz.changes"](wanted) if wanted["DISABLED"] else {"DISABLED": {"old": "yes", "new": None}}
+
+
+def fence(test=False):
+    """
+    Put the fence, an action script that vzctl runs before every mount, into the conf directory.
+
+    test : False
+        Only say what would change.
+
+    Returns a dictionary of changes: path to old and new.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.fence test=True
+    """
+    script = __utils__["ringfree_owner.fence"](settings()["shares"]["private"]["mount"]).encode()
+    changes = {}
+    for path, data, mode in ((FENCE, script, 0o755), (NODE_FILE, f"{node()}\n".encode(), 0o644)):
+        right = __utils__["ringfree_files.read"](path) == data and stat.S_IMODE(os.stat(path).st_mode) == mode
+        if not right:
+            changes[path] = {"old": "missing or different", "new": "as declared"}
+            if not test:
+                os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+                __utils__["ringfree_files.write"](path, data, mode)
+                os.chmod(path, mode)
+    return changes
+
+
+def unfence(keep=False):
+    """
+    Take the fence out of the conf directory, unless it was there before the migration.
+
+    keep : False
+        Leave it.
+
+    Returns True when it was removed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.unfence
+    """
+    data = __utils__["ringfree_files.read"](FENCE)
+    if keep or data is None or b"ringfree fence" not in data:
+        return False
+    os.unlink(FENCE)
+    return True
+
+
+# --- pace -------------------------------------------------------------------------------------------------------------
+
+
+def load():
+    """
+    The node's load and what counts as normal for it.
+
+    Returns ``{"now": number, "normal": number}``: the load average of the last minute, and the larger of
+    ``ringfree:start:load_per_cpu`` for each CPU and one and a half times the load before the migration.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.load
+    """
+    before = journal()["facts"].get("load", 0)
+    per_cpu = settings()["start"]["load_per_cpu"]
+    return {"now": os.getloadavg()[0], "normal": round(max(per_cpu * (os.cpu_count() or 1), 1.5 * before), 2)}
+
+
+def pace():
+    """
+    Hold the next start back while the load is above normal or the share answers slowly (more than a second for one
+    question), at most ``ringfree:start:pace`` seconds: containers that are down wait for it.
+
+    Returns the seconds that it held back.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.pace
+    """
+    wanted = settings()
+    started = time.monotonic()
+    while time.monotonic() - started < wanted["start"]["pace"]:
+        question = ["stat", "--file-system", wanted["shares"]["private"]["mount"]]
+        asked = __utils__["ringfree_command.run"](question, deadline=wanted["nfs"]["deadline"])
+        found = load()
+        if found["now"] <= found["normal"] and asked["rc"] == 0 and asked["seconds"] < SLOW:
+            break
+        time.sleep(0.5)
+    return round(time.monotonic() - started, 1)
+
+
+def wait_load():
+    """
+    Wait until the load is normal, at most ``ringfree:start:load_wait`` seconds.
+
+    Returns what :py:func:`load` returns.  Raises CommandExecutionError when it stays above.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.wait_load
+    """
+    wait = settings()["start"]["load_wait"]
+    end = time.monotonic() + wait
+    while True:
+        found = load()
+        if found["now"] <= found["normal"]:
+            return found
+        if time.monotonic() > end:
+            raise CommandExecutionError(
+                f"the load is {found['now']:.1f} after {wait} s, normal is up to {found['normal']:.1f} "
+                f"(ringfree:start:load_per_cpu)"
+            )
+        time.sleep(1)
+
+
+# --- preflight --------------------------------------------------------------------------------------------------------
+
+
+def preflight():
+    """
+    Look at everything that could stop a migration of this node; change nothing that lasts.
+
+    The export is mounted beside everything else for the time of a write-probe and unmounted again.
+
+    Returns ``{"node": text, "state": text, "findings": [text], "notes": [text], "containers": {ctid: {"name", "ip",
+    "layout", "bytes", "inodes"}}, "need": {"bytes", "inodes"}, "free": {"bytes", "inodes"}}``.  A finding stops the
+    migration.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.preflight
+    """
+    report = {
+        "node": node(),
+        "state": "unknown",
+        "findings": [],
+        "notes": [],
+        "containers": {},
+        "need": {},
+        "free": {},
+    }
+    try:
+        settings()
+        report["state"] = state()
+    except CommandExecutionError as error:
+        report["findings"].append(str(error))
+        return report
+    if "vz.status" not in __salt__:
+        report["findings"].append("vzctl or vzlist is not installed: this is no OpenVZ node")
+        return report
+    checks = [_check_tools, _check_confs, _check_names]
+    if report["state"] != "nfs":
+        checks += [_check_guard, _check_dumps, _check_layout, _check_san, _check_owners, _check_conf_share]
+    for check in checks:
+        try:
+            check(report)
+        except _Unreachable as error:
+            report["findings"].append(str(error))
+            break
+        except (CommandExecutionError, OSError, ValueError) as error:
+            report["findings"].append(str(error))
+    return report
+
+
+def _check_tools(report):
+    """Programs that the migration calls."""
+    for program in ("rsync", "ssh", "mount.nfs", "vzctl", "vzlist"):
+        if not salt.utils.path.which(program):
+            report["findings"].append(f"{program} is not installed on the node")
+    ssh = settings()["ssh"]
+    for path in (ssh["key"], *([] if ssh["host_keys"] else [ssh["known_hosts"]])):
+        if not os.path.isfile(path):
+            report["findings"].append(f"{path} does not exist")
+
+
+def _check_confs(report):
+    """vz.conf and the container confs mean the same to vzctl and to a shell; containers are listed."""
+    report["findings"] += __salt__["vz.ambiguities"]()
+    up = __salt__["vz.running"]()
+    for ctid in containers():
+        conf = __salt__["vz.config"](ctid)
+        report["containers"][ctid] = {
+            "name": conf["name"] or conf["hostname"],
+            "ip": conf["ip"],
+            "layout": conf["layout"] or with_layout(ctid, {})["VE_LAYOUT"],
+            "running": ctid in up,
+            "bytes": 0,
+            "inodes": 0,
+        }
+    for name, entry in __utils__["ringfree_files.read_folder"](os.path.realpath(CONF_DIR)).items():
+        if "link" in entry and (entry["link"].startswith("/") or ".." in entry["link"].split("/")):
+            report["findings"].append(
+                f"{CONF_DIR}/{name} is a link to {entry['link']}: the snapshot could not bring that file back; put the "
+                f"file itself in its place"
+            )
+    for ctid in __salt__["vz.manifest"]() or []:
+        if report["state"] == "in_flight" and ctid not in report["containers"]:
+            report["findings"].append(f"container {ctid} of the manifest has no conf on this node")
+
+
+def _check_names(report):
+    """Priority and exempt names resolve; every container has a check or is exempt from it by name."""
+    wanted = settings()["containers"]
+    for key, names in (("priority", wanted["priority"]), ("exempt", list(wanted["exempt"]))):
+        for fault in resolve(names)["faults"]:
+            report["findings"].append(f"pillar ringfree:containers:{key}: {fault}")
+    for ctid, left in checks(sorted(report["containers"])).items():
+        if not left:
+            report["findings"].append(
+                f"container {ctid} is exempt from every check, so that nothing could confirm it after its start: "
+                f"give it one (pillar ringfree:containers:checks)"
+            )
+
+
+def _check_guard(report):
+    """DISABLED in vz.conf keeps others from starting a container; a conf that says otherwise overrides it."""
+    if report["state"] == "local":
+        own = __utils__["ringfree_conf.parse"](
+            __utils__["ringfree_files.read"](__salt__["vz.conf_path"]()) or b""
+        )["values"]
+        if "DISABLED" in own:
+            report["findings"].append(
+                "/etc/vz/vz.conf sets DISABLED; the migration needs this key for itself: remove the line"
+            )
+    for ctid in report["containers"]:
+        data = __utils__["ringfree_files.read"](__salt__["vz.conf_path"](ctid)) or b""
+        if __utils__["ringfree_conf.parse"](data)["values"].get("DISABLED") == "no":
+            report["findings"].append(
+                f'{__salt__["vz.conf_path"](ctid)} says DISABLED="no", which would let others start the container '
+                f"while it moves: remove the line"
+            )
+    data = __utils__["ringfree_files.read"](FENCE)
+    if data is not None and b"ringfree fence" not in data:
+        report["findings"].append(
+            f"{FENCE} exists and is not the fence of this project; move what it does into CTID.premount scripts"
+        )
+
+
+def _check_dumps(report):
+    """A suspended container would be restored on other storage, or silently boot cold."""
+    for path in __salt__["vz.dumps"]():
+        report["findings"].append(
+            f"{path}: a suspended container; resume it or stop it ('vzctl resume', 'vzctl stop') first"
+        )
+
+
+def _check_layout(report):
+    """The private areas are where the confs say, are container trees and on local disk; the layout is named."""
+    nfs3 = "vers=3" in settings()["nfs"]["options"].split(",")
+    for ctid in to_move():
+        entry = report["containers"].get(ctid)
+        if entry is None:
+            continue
+        if entry["layout"].startswith("ploop") and not nfs3:
+            report["findings"].append(
+                f"container {ctid} is ploop, which needs NFS version 3: ringfree:nfs:options lacks vers=3"
+            )
+        if entry["running"]:
+            proof = __salt__["vz.root_mount"](ctid)
+            if not proof["ok"]:
+                report["findings"].append(
+                    f"container {ctid} runs from another tree than its conf names: {proof['why']}"
+                )
+        if report["state"] == "local":
+            fault = source_fault(ctid)
+            if fault:
+                report["findings"].append(f"container {ctid}: {fault}")
+    layouts = sorted({entry["layout"].split(":")[0] for entry in report["containers"].values()})
+    report["notes"].append(f"container layouts: {', '.join(layouts) or 'none'}")
+    if not to_move():
+        report["notes"].append("no container runs on this node: nothing will be moved")
+
+
+def _check_san(report):
+    """The SAN answers over ssh and NFS, both show the same, there is room, and nothing that is used is lost."""
+    server = __salt__["ringfree_nfs.server"]()
+    shares = settings()["shares"]
+    before = len(report["findings"])
+    for share in shares.values():
+        try:
+            remote_names(share["export"], fresh=True)
+        except _Unreachable as error:
+            raise _Unreachable(f"the SAN {server} over ssh: {error}") from error
+        except CommandExecutionError as error:
+            report["findings"].append(f"the SAN {server}, {share['export']} over ssh: {error}")
+    abilities = {}
+    for name, share in shares.items():
+        try:
+            abilities[name] = __salt__["ringfree_nfs.probe"](name)
+        except CommandExecutionError as error:
+            report["findings"].append(f"the export {server}:{share['export']}: {error}")
+            continue
+        if abilities[name]["same_directory"] is not True:
+            report["findings"].append(abilities[name]["same_directory"])
+    if len(report["findings"]) > before:
+        return
+    report["free"] = {
+        "bytes": abilities["private"]["bytes_free"],
+        "inodes": abilities["private"]["inodes_free"],
+    }
+    _check_room(report, abilities["private"])
+
+
+def _check_room(report, abilities):
+    """What the containers use and how much of it is still to be copied."""
+    known = owners()
+    need = {"bytes": 0, "inodes": 0}
+    for ctid in to_move():
+        if source_fault(ctid):
+            continue
+        used = __salt__["ringfree_nfs.scan"](__salt__["vz.config"](ctid)["private"])
+        report["containers"][ctid].update(bytes=used["bytes"], inodes=used["inodes"])
+        held = __utils__["ringfree_probe.hold"](used, abilities, settings()["accept"])
+        report["findings"] += [f"container {ctid} {sentence}" for sentence in held["lost"]]
+        report["notes"] += [f"container {ctid} {sentence} (accepted)" for sentence in held["accepted"]]
+        copied = int(known.get(ctid, {}).get("copied", 0))
+        need["bytes"] += max(0, used["bytes"] - copied)
+        need["inodes"] += 0 if copied else used["inodes"]
+    spare = 1 + settings()["sync"]["spare"] / 100
+    report["need"] = {key: int(value * spare) for key, value in need.items()}
+
+
+def _check_owners(report):
+    """No container belongs to another node; a copy that nobody owns is not overwritten unasked."""
+    known = owners()
+    names = remote_names(settings()["shares"]["private"]["export"])
+    for ctid in report["containers"]:
+        owner = known.get(ctid)
+        if owner and owner["node"] != node():
+            report["findings"].append(
+                f"container {ctid} belongs to {owner['node']} on the share since {owner['since']}"
+            )
+        if owner and owner["store"] == "nfs" and report["state"] == "local":
+            report["findings"].append(
+                f"container {ctid} has its live copy on the share since {owner['since']}; its local copy is old"
+            )
+        if not owner and str(ctid) in names and not settings()["sync"]["adopt"]:
+            report["findings"].append(
+                f"the share has a copy of container {ctid} that nobody owns; remove it, or set ringfree:sync:adopt "
+                f"to true to overwrite it"
+            )
+
+
+def _check_conf_share(report):
+    """No file on the conf share stands in the way of this node's."""
+    report["findings"] += _conf_conflicts(_wanted_confs(), _confs_on_share(), owners())

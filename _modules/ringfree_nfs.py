@@ -1,0 +1,314 @@
+"""
+Which SAN a node uses: the variables in /etc/ringfree, the mounts as they are, what an export can store.
+
+:depends: mount.nfs
+:configuration: the pillar ``ringfree`` (see ``cloudstor.settings``)
+"""
+
+import logging
+import os
+import secrets
+
+import salt.utils.json
+from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
+
+__virtualname__ = "ringfree_nfs"
+
+FOLDER = "/etc/ringfree"
+VARIABLES = ("nfs", "nfsip.1", "nfsip.2", "nfsmounted", "nfsvzconf", "nfsvzroot", "nfsvzstor")
+PROBE = "/run/ringfree/probe"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def server():
+    """
+    The address of the SAN that this node is to use.
+
+    Returns the pillar's ``ringfree:nfs:primary`` or ``secondary``, whichever ``ringfree:nfs:use`` names.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_nfs.server
+    """
+    nfs = __salt__["cloudstor.settings"]()["nfs"]
+    return nfs[nfs["use"]]
+
+
+def variables():
+    """
+    The variables in /etc/ringfree as they are.
+
+    Returns a dictionary: name to text, ``None`` for a file that does not exist.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_nfs.variables
+    """
+    found = {}
+    for name in VARIABLES:
+        data = __utils__["ringfree_files.read"](os.path.join(FOLDER, name))
+        found[name] = None if data is None else data.decode("utf-8", "replace").strip()
+    return found
+
+
+def wanted_variables():
+    """
+    The variables in /etc/ringfree as pillar and mount table want them.
+
+    ``nfsmounted`` is ``1`` when all three shares are mounted from the SAN in use, else ``0``.
+
+    Returns a dictionary: name to text.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_nfs.wanted_variables
+    """
+    settings = __salt__["cloudstor.settings"]()
+    shares = settings["shares"]
+    return {
+        "nfs": server(),
+        "nfsip.1": settings["nfs"]["primary"],
+        "nfsip.2": settings["nfs"]["secondary"],
+        "nfsmounted": "1" if all(share["mounted"] for share in in_use().values()) else "0",
+        "nfsvzconf": shares["conf"]["export"],
+        "nfsvzroot": shares["root"]["export"],
+        "nfsvzstor": shares["private"]["export"],
+    }
+
+
+def set_variables(values):
+    """
+    Write variables in /etc/ringfree.
+
+    values
+        Dictionary: name to text.
+
+    Returns the variables as read back.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_nfs.set_variables '{"nfs": "10.77.0.21"}'
+    """
+    unknown = sorted(set(values) - set(VARIABLES))
+    if unknown:
+        raise CommandExecutionError(
+            f"there is no variable {', '.join(unknown)}; there are {', '.join(VARIABLES)}"
+        )
+    os.makedirs(FOLDER, mode=0o755, exist_ok=True)
+    for name, value in values.items():
+        __utils__["ringfree_files.write"](os.path.join(FOLDER, name), f"{value}\n".encode())
+    return variables()
+
+
+def in_use():
+    """
+    Which server each share is mounted from, read from mountinfo and not from the variables.
+
+    Returns a dictionary: share to ``{"mount": path, "wanted": source, "source": source or None, "mounted": bool}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_nfs.in_use
+    """
+    found = {}
+    for name, share in __salt__["cloudstor.settings"]()["shares"].items():
+        wanted = f"{server()}:{share['export']}"
+        entry = _mounted(share["mount"])
+        source = entry["source"] if entry and __utils__["ringfree_mounts.is_nfs"](entry) else None
+        found[name] = {
+            "mount": share["mount"],
+            "wanted": wanted,
+            "source": source,
+            "mounted": source == wanted,
+        }
+    return found
+
+
+def drift():
+    """
+    Mount options that differ from ``ringfree:nfs:options``, compared by meaning.  A store in use is never remounted.
+
+    Returns a list of texts, one for each difference.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_nfs.drift
+    """
+    settings = __salt__["cloudstor.settings"]()
+    found = []
+    for share in settings["shares"].values():
+        entry = _mounted(share["mount"])
+        if entry and __utils__["ringfree_mounts.is_nfs"](entry):
+            differences = __utils__["ringfree_mounts.option_differences"](settings["nfs"]["options"], entry)
+            found += [f"{share['mount']}: {difference}" for difference in differences]
+    return found
+
+
+def mount(source, target, options=None):
+    """
+    Mount an export and prove it from mountinfo.
+
+    source
+        ``SERVER:/export``.
+
+    target
+        The mount point, an existing directory.
+
+    options : None
+        Mount options; ``None`` for the pillar's ``ringfree:nfs:options``.
+
+    Returns the entry of mountinfo.  Raises CommandExecutionError when it is not mounted afterwards, or when
+    something else is mounted there.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_nfs.mount 10.77.0.21:/rf-images/pbx /vz/nfsprivate
+    """
+    nfs = __salt__["cloudstor.settings"]()["nfs"]
+    found = _mounted(target)
+    if found and found["source"] == source:
+        return found
+    if found:
+        raise CommandExecutionError(
+            f"{target} has {found['source']} mounted on it, not {source}; nothing was changed."
+        )
+    argv = ["mount", "-t", "nfs", "-o", options or nfs["options"], source, target]
+    result = __utils__["ringfree_command.run"](argv, deadline=nfs["deadline"])
+    found = _mounted(target)
+    if result["rc"] != 0 or not found or found["source"] != source:
+        raise CommandExecutionError(
+            f"{source} is not mounted on {target}: {__utils__['ringfree_command.describe'](result)}"
+        )
+    return found
+
+
+def unmount(target):
+    """
+    Unmount an export and prove it from mountinfo.  Never lazily, never by force.
+
+    target
+        The mount point.
+
+    Returns True.  Raises CommandExecutionError when it is still mounted afterwards.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_nfs.unmount /vz/nfsprivate
+    """
+    if not _mounted(target):
+        return True
+    deadline = __salt__["cloudstor.settings"]()["nfs"]["deadline"]
+    result = __utils__["ringfree_command.run"](["umount", target], deadline=deadline)
+    if _mounted(target):
+        said = __utils__["ringfree_command.describe"](result)
+        real = __utils__["ringfree_mounts.real_path"](__salt__["vz.mounts"](), target)
+        on_it = [
+            mount["mountpoint"] for mount in __utils__["ringfree_mounts.users"](__salt__["vz.mounts"](), real)
+        ]
+        users = f" Mounted from it: {', '.join(on_it)}." if on_it else ""
+        raise CommandExecutionError(f"{target} is still mounted: {said}{users}")
+    return True
+
+
+def _mounted(target):
+    """The topmost mount on a directory, or None."""
+    table = __salt__["vz.mounts"]()
+    return __utils__["ringfree_mounts.at"](table, __utils__["ringfree_mounts.real_path"](table, target))
+
+
+def probe(share="private"):
+    """
+    Mount an export beside everything else, try as root what it can store, unmount it.
+
+    share : private
+        ``private``, ``root`` or ``conf``.
+
+    Returns a dictionary: ability (``owner``, ``hard_link``, ``device``, ``sparse``, ``acl``, ``xattr``, ...) to True
+    or the reason why not; ``bytes_free``, ``inodes_free``; ``same_directory``: True when a file made over NFS was
+    seen over ssh (both ways lead to the same place), else the reason.  Raises
+    CommandExecutionError when the export cannot be mounted or does not answer in time.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_nfs.probe
+    """
+    settings = __salt__["cloudstor.settings"]()
+    export = settings["shares"][share]["export"]
+    folder = f"{PROBE}-{share}"
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    try:
+        mount(f"{server()}:{export}", folder)
+        found = _look("probe", folder, settings["nfs"]["deadline"])
+        found["same_directory"] = _same_directory(folder, export, settings["nfs"]["deadline"])
+    finally:
+        unmount(folder)
+    return found
+
+
+def scan(path, deadline=3600):
+    """
+    Count what a container's private area uses that an export may not be able to store.
+
+    path
+        The private area.
+
+    deadline : 3600
+        Seconds.
+
+    Returns ``bytes``, ``inodes``, a count for each of ``hard_links``, ``sparse``, ``devices``, ``fifos``, ``sockets``,
+    ``setuid``, ``acl``, ``xattr``, ``capability``, ``odd_names``, and ``examples``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_nfs.scan /vz/private/101
+    """
+    return _look("scan", path, deadline)
+
+
+def _look(what, path, deadline):
+    """Run the probe script in a process of its own and read its answer."""
+    result = __utils__["ringfree_command.run"](
+        __utils__["ringfree_probe.command"](what, path), deadline=deadline
+    )
+    if result["rc"] != 0:
+        raise CommandExecutionError(f"{path}: {__utils__['ringfree_command.describe'](result)}")
+    return salt.utils.json.loads(result["out"])
+
+
+def _same_directory(folder, export, deadline):
+    """Whether a file made over NFS shows over ssh: True or the reason why not."""
+    name = f".ringfree-probe-{secrets.token_hex(8)}"
+    made = os.path.join(folder, name)
+    result = __utils__["ringfree_command.run"](["touch", made], deadline=deadline)
+    if result["rc"] != 0:
+        return __utils__["ringfree_command.describe"](result)
+    try:
+        seen = name in __salt__["cloudstor.remote_names"](export)
+    finally:
+        __utils__["ringfree_command.run"](["rm", "-f", made], deadline=deadline)
+    return seen or f"a file made on the NFS export {export} does not show in {export} over ssh"

@@ -1,0 +1,408 @@
+"""
+The way back: from NFS, or from anywhere in between, to local storage.
+
+Every sub-step is attempted and reported, whatever became of the others; what could not be done is named with the
+command for it.  The order is that of the runbook, made safe: stop, list what was written, vz.conf, vz, unmount, confs,
+start.
+
+:configuration: the pillar ``ringfree`` (``rollback``, ``start``, ``stop``)
+"""
+
+import logging
+import os
+import signal
+import time
+
+from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
+
+__virtualname__ = "ringfree_revert"
+
+CHANGED = "/var/lib/ringfree/changed"
+FSTAB = "/etc/fstab"
+#: vz's init script adds this line to vz.conf by itself (etc/init.d/vz-redhat.in of vzctl 4.11.1, line 514).
+ADDED_BY_VZ = b"SKIP_SYSCTL_SETUP=yes\n"
+GUARD, UNGUARD = "nothing starts by itself", "containers can start by themselves"
+STOP, START = "what runs from NFS is stopped", "the containers run from local storage"
+BACK, CLAIM = "what was written on NFS is copied back", "the share knows that the live copies are local"
+VZ_CONF, CONFS = "vz.conf is as before", "the confs are as before"
+UNMOUNT = "the shares are unmounted"
+#: With these done the node is on local storage; what else failed is named and can be typed.
+ESSENTIAL = (STOP, VZ_CONF, UNMOUNT, CONFS, START, UNGUARD)
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def revert(data=None):
+    """
+    Bring this node back to local storage.
+
+    data : None
+        ``discard`` or ``sync_back``: what becomes of what containers wrote on NFS; ``None`` for the pillar's.
+
+    Returns a list of ``{"what": text, "ok": bool, "detail": text, "command": text}``, one for each sub-step; an empty
+    one when the journal says that the node is on local storage.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_revert.revert
+    """
+    if __salt__["cloudstor.state"]() == "local":
+        return []
+    wanted = data or __salt__["cloudstor.settings"]()["rollback"]["data"]
+    on_share = _live_on_share()
+    __salt__["cloudstor.mark"]("revert", "intent", note=wanted)
+    done = [_attempt(*step) for step in _steps(wanted, on_share)]
+    __salt__["cloudstor.mark"]("revert", "done")
+    if all(step["ok"] for step in done if step["what"] in ESSENTIAL):
+        __salt__["cloudstor.settle"]("local")
+    return done
+
+
+def _steps(wanted, on_share):
+    """The sub-steps in order: what, function, and what to type on the node when it fails."""
+    shares = __salt__["cloudstor.settings"]()["shares"]
+    conf = shares["conf"]["mount"]
+    umount = f"umount {conf} {shares['root']['mount']} {shares['private']['mount']}"
+    not_back = []  # containers whose newest data is still on the share only
+    steps = [
+        (GUARD, _guard, "echo 'DISABLED=\"yes\"' >> /etc/vz/vz.conf"),
+        (STOP, _stop, "vzctl stop CTID"),
+        ("files changed on NFS are listed", lambda: _list_changes(on_share), "the copies stay on the SAN"),
+    ]
+    if wanted == "sync_back":
+        steps.append(
+            (BACK, lambda: _sync_back(on_share, not_back), "salt-call cloudstor.sync_back CTID PATH STAMP")
+        )
+    return [
+        *steps,
+        (VZ_CONF, _vz_conf, "cp /etc/vz/vz.conf.before-nfs /etc/vz/vz.conf"),
+        ("vz is restarted", _restart, "service vz restart, with no container running"),
+        (UNMOUNT, _unmount, umount),
+        (CONFS, _confs, f"tar -C {conf} -xzf /etc/sysconfig/vz-scripts.tar.gz, but not while {conf} is NFS"),
+        (CLAIM, lambda: _claim(on_share, not_back), f"salt-call cloudstor.claim '{on_share}' local"),
+        (START, _start, "vzctl start CTID --force"),
+        ("the mounts do not come back", _fstab, f"remove the lines of ringfree from {FSTAB}"),
+        ("the variables say so", _variables, "echo 0 > /etc/ringfree/nfsmounted"),
+        (UNGUARD, _unguard, "remove the line DISABLED from /etc/vz/vz.conf"),
+    ]
+
+
+def _attempt(what, act, command):
+    """Do one sub-step; a failure is noted and does not keep the next one from being tried."""
+    __salt__["cloudstor.tell"](what, "intent")
+    try:
+        detail = act()
+    except (CommandExecutionError, OSError, ValueError, KeyError) as error:
+        __salt__["cloudstor.tell"](what, "failed", note=str(error))
+        return {"what": what, "ok": False, "detail": str(error), "command": command}
+    text = detail if isinstance(detail, str) else ""
+    __salt__["cloudstor.tell"](what, "verified", note=text or None)
+    return {"what": what, "ok": True, "detail": text, "command": ""}
+
+
+def plan():
+    """
+    What :py:func:`revert` would change, for a dry run.
+
+    Returns a dictionary of changes: old and new.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_revert.plan
+    """
+    now = __salt__["cloudstor.state"]()
+    if now == "local":
+        return {}
+    changes = {"state": {"old": now, "new": "local"}}
+    for ctid in __salt__["vz.manifest"]() or []:
+        changes[str(ctid)] = {"old": "on NFS or down", "new": "running from local storage"}
+    for entry in __salt__["ringfree_nfs.in_use"]().values():
+        if entry["source"]:
+            changes[entry["mount"]] = {"old": entry["source"], "new": None}
+    return changes
+
+
+def _live_on_share():
+    """The containers whose live copy is on the share: its own records say so, or, when it is silent, the journal."""
+    try:
+        known = __salt__["cloudstor.owners"]()
+        mine = __salt__["cloudstor.node"]()
+        return [ctid for ctid, owner in known.items() if owner["node"] == mine and owner["store"] == "nfs"]
+    except CommandExecutionError:
+        return (__salt__["vz.manifest"]() or []) if __salt__["cloudstor.reached"]("owner", "intent") else []
+
+
+def _guard():
+    """Before anything else: DISABLED in vz.conf."""
+    __salt__["vz.configure"]({"DISABLED": "yes"})
+
+
+def _stop():
+    """Whatever of the manifest runs from the share, or is mounted from it, is stopped."""
+    there = []
+    for ctid in __salt__["vz.manifest"]() or []:
+        now = __salt__["vz.status"](ctid)
+        if (now["running"] or now["mounted"]) and __salt__["vz.root_mount"](ctid)["nfs"]:
+            there.append(ctid)
+    wanted = __salt__["cloudstor.settings"]()["stop"]
+    __salt__["vz.stop"](list(reversed(there)), wanted["workers"], wanted["deadline"])
+    return f"{len(there)} containers"
+
+
+def _local(ctid):
+    """A container's local private area: where its conf of before leads."""
+    before = __utils__["ringfree_archive.unpack"](__salt__["cloudstor.snapshot_paths"]()["confs"])
+    above = __utils__["ringfree_files.read"](__salt__["cloudstor.snapshot_paths"]()["vz_conf"])
+    return __utils__["ringfree_conf.effective"](ctid, above, before[f"{ctid}.conf"]["data"])["private"]
+
+
+def _list_changes(ctids):
+    """Keep, for each container, the list of files that differ between the share's copy and the local one."""
+    counts = []
+    folder = os.path.join(CHANGED, time.strftime("%Y%m%d-%H%M%S"))
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    for ctid in ctids:
+        lines = __salt__["cloudstor.differences_to_local"](ctid, _local(ctid))
+        __utils__["ringfree_files.write"](
+            os.path.join(folder, str(ctid)), "\n".join([*lines, ""]).encode("utf-8", "surrogateescape")
+        )
+        counts.append(f"{ctid}: {len(lines)}")
+    return f"{', '.join(counts) or 'none'} ({folder})" if ctids else "nothing ran on NFS"
+
+
+def _sync_back(ctids, not_back):
+    """Copy the share's copies over the local ones; what that replaces is kept, and the result is compared."""
+    faults = []
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for ctid in ctids:
+        try:
+            __salt__["cloudstor.sync_back"](ctid, _local(ctid), stamp)
+        except CommandExecutionError as error:
+            not_back.append(ctid)
+            faults.append(str(error))
+    if faults:
+        raise CommandExecutionError("; ".join(faults))
+    return f"{len(ctids)} containers, what was replaced is in .ringfree-replaced/{stamp}"
+
+
+def _vz_conf():
+    """The very bytes of before, plus the guard; where somebody else changed the file too, only our keys go back."""
+    if not __salt__["cloudstor.reached"]("snapshot"):
+        return "it was not changed yet"
+    path = __salt__["vz.conf_path"]()
+    before = __utils__["ringfree_files.read"](__salt__["cloudstor.snapshot_paths"]()["vz_conf"])
+    now = __utils__["ringfree_conf.remove"](__utils__["ringfree_files.read"](path), ["DISABLED"])
+    paths = __utils__["ringfree_pillar.store_paths"](__salt__["cloudstor.settings"]())
+    ours = __utils__["ringfree_conf.edit"](before, paths)
+    added = b"" if now in (before, ours) else ADDED_BY_VZ
+    if now not in (before + added, ours + added):
+        old = __utils__["ringfree_conf.parse"](before)["values"]
+        __salt__["vz.configure"]({key: old.get(key) for key in paths})
+        return "somebody changed it since; only VE_ROOT, VE_PRIVATE and DISK_QUOTA were set back"
+    guarded = __utils__["ringfree_conf.edit"](before + added, {"DISABLED": "yes"})
+    __utils__["ringfree_files.write"](path, guarded)
+    return ""
+
+
+def _restart():
+    """vz reads its vz.conf again; only while nothing runs and nothing can start."""
+    if not __salt__["cloudstor.reached"]("vz_restart", "intent"):
+        return "it was not restarted yet"
+    up = __salt__["vz.running"]()
+    if up:
+        return f"not needed: containers {', '.join(map(str, up))} run"
+    __salt__["service.restart"]("vz")
+    if not __salt__["service.status"]("vz"):
+        raise CommandExecutionError("the vz service does not run after its restart")
+    return ""
+
+
+def _unmount():
+    """All shares, proved from mountinfo, never lazily; one that is busy does not keep the others."""
+    faults = []
+    for share in ("conf", "root", "private"):
+        entry = __salt__["ringfree_nfs.in_use"]()[share]
+        try:
+            if entry["source"]:
+                __salt__["ringfree_nfs.unmount"](entry["mount"])
+        except CommandExecutionError as error:
+            faults.append(str(error))
+    if faults:
+        raise CommandExecutionError("; ".join(faults))
+
+
+def _confs():
+    """The snapshot goes back file by file, onto the local directory only."""
+    if __salt__["ringfree_nfs.in_use"]()["conf"]["source"]:
+        raise CommandExecutionError(
+            "the conf directory is still the share: the confs of every node would be overwritten"
+        )
+    if not __salt__["cloudstor.reached"]("snapshot"):
+        return "they were not changed yet"
+    folder = os.path.realpath(os.path.dirname(__salt__["vz.conf_path"](1)))
+    now = __utils__["ringfree_files.read_folder"](folder)
+    before = __utils__["ringfree_archive.unpack"](__salt__["cloudstor.snapshot_paths"]()["confs"])
+    restored = [name for name, entry in before.items() if now.get(name) != entry]
+    for name in restored:
+        _restore(os.path.join(folder, name), before[name])
+    __salt__["cloudstor.unfence"](keep="vps.premount" in before)
+    now = __utils__["ringfree_files.read_folder"](folder)
+    unlike = [name for name, entry in before.items() if now.get(name) != entry]
+    if unlike:
+        raise CommandExecutionError(f"{', '.join(unlike)} differs from the snapshot after it was restored")
+    newer = sorted(set(now) - set(before))
+    return f"{len(restored)} files" + (
+        f"; left alone, newer than the snapshot: {', '.join(newer)}" if newer else ""
+    )
+
+
+def _restore(path, entry):
+    """Put one file or link of the snapshot in its place."""
+    if "link" in entry:
+        temporary = f"{path}.ringfree"
+        os.symlink(entry["link"], temporary)
+        os.rename(temporary, path)
+        return
+    if os.path.islink(path):
+        os.unlink(path)
+    __utils__["ringfree_files.write"](path, entry["data"])
+    os.chown(path, entry["uid"], entry["gid"])
+    os.chmod(path, entry["mode"])
+
+
+def _claim(ctids, not_back):
+    """The owner records: live copies are local again, but for what still runs from NFS or was not copied back."""
+    there = set(__salt__["cloudstor.on_nfs"]()) | set(not_back)
+    back = [ctid for ctid in ctids if ctid not in there]
+    if back:
+        __salt__["cloudstor.claim"](back, "local")
+    return f"{len(back)} containers"
+
+
+def _start():
+    """The containers of the manifest run from local storage and answer; priority first, each confirmed."""
+    settings = __salt__["cloudstor.settings"]()
+    wanted = settings["start"]
+    ctids = _manifest()
+    _must_lead_home(ctids, "not started")
+    up = set(__salt__["vz.running"]())
+    priority = set(__salt__["cloudstor.resolve"](settings["containers"]["priority"])["found"].values())
+    todo = [ctid for ctid in ctids if ctid not in up]
+    batches = [[ctid] for ctid in todo if ctid in priority] + [
+        [ctid for ctid in todo if ctid not in priority]
+    ]
+    faults = []
+    for batch in batches:
+        try:
+            __salt__["vz.start"](batch, wanted["workers"], wanted["deadline"], True)
+            __salt__["vz.wait_healthy"](__salt__["cloudstor.checks"](batch), wanted["answer"])
+        except CommandExecutionError as error:
+            faults.append(str(error))
+    if not faults:
+        __salt__["vz.wait_healthy"](__salt__["cloudstor.checks"](ctids), wanted["answer"])
+    if faults:
+        raise CommandExecutionError("; ".join(faults))
+    return f"{len(ctids)} of {len(ctids)} containers answer"
+
+
+def _fstab():
+    """Our block of fstab is taken out; every other byte stays."""
+    data = __utils__["ringfree_files.read"](FSTAB) or b""
+    kept, inside = [], False
+    for line in data.splitlines(keepends=True):
+        if line.startswith(b"# ringfree: mounts of the SAN"):
+            inside = True
+        if not inside:
+            kept.append(line)
+        if line.startswith(b"# ringfree: end"):
+            inside = False
+    if inside:
+        raise CommandExecutionError(f"{FSTAB}: the block of ringfree has no end")
+    if b"".join(kept) != data:
+        __utils__["ringfree_files.write"](FSTAB, b"".join(kept))
+
+
+def _variables():
+    """nfsmounted says what is true."""
+    wanted = __salt__["ringfree_nfs.wanted_variables"]()
+    __salt__["ringfree_nfs.set_variables"]({"nfsmounted": wanted["nfsmounted"]})
+
+
+def _unguard():
+    """Last of all: DISABLED goes out of vz.conf; not while containers would boot from the share, or from nothing."""
+    _must_lead_home(_manifest(), "the guard stays")
+    __salt__["cloudstor.unguard"]()
+
+
+def _manifest():
+    """The containers that this migration began to move."""
+    return __salt__["vz.manifest"]() if __salt__["cloudstor.reached"]("manifest") else []
+
+
+def _must_lead_home(ctids, then):
+    """Raise when confs still lead to the share."""
+    share = __salt__["cloudstor.settings"]()["shares"]["private"]["mount"] + "/"
+    astray = [
+        str(ctid) for ctid in ctids if (__salt__["vz.config"](ctid)["private"] or share).startswith(share)
+    ]
+    if astray:
+        raise CommandExecutionError(
+            f"the confs of containers {', '.join(astray)} still lead to the share; {then}"
+        )
+
+
+def busy():
+    """
+    Commands of an earlier job that still run on this node: copies, and calls of vzctl.
+
+    A job of Salt that was killed, or that the master gave up on, leaves them behind.
+
+    Returns a dictionary: process id to command.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_revert.busy
+    """
+    found = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/environ", "rb") as stream:
+                ours = b"RINGFREE_COMMAND=1" in stream.read().split(b"\0")
+            with open(f"/proc/{name}/cmdline", "rb") as stream:
+                words = stream.read().decode("utf-8", "replace").split("\0")
+        except OSError:
+            continue
+        if ours and any(os.path.basename(word) in ("rsync", "vzctl") for word in words[:3]):
+            found[int(name)] = " ".join(words).strip()
+    return found
+
+
+def end_busy():
+    """
+    End the copies that an earlier job left behind; calls of vzctl are left to end by themselves.
+
+    Returns what still runs afterwards, as :py:func:`busy` does.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_revert.end_busy
+    """
+    for pid, command in busy().items():
+        if "vzctl" not in command.split(" ", 3)[:3]:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+    return busy()

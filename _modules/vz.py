@@ -1,0 +1,781 @@
+"""
+The OpenVZ node: its configuration files, its containers, the manifest.
+
+:depends: vzctl and vzlist (written for vzctl 4.11.1)
+:configuration: none; the callers pass what they want
+
+vzctl's exit codes are read together with a probe (``vzctl status``, mountinfo), because several of them say
+success when nothing happened: see the functions.
+"""
+
+import logging
+import os
+import re
+import shlex
+import socket
+import time
+
+import salt.utils.path
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+log = logging.getLogger(__name__)
+
+__virtualname__ = "vz"
+__func_alias__ = {"exec_": "exec", "list_": "list"}
+
+VZ_CONF = "/etc/vz/vz.conf"
+CONF_DIR = "/etc/vz/conf"
+MANIFEST = "/etc/ringfree/manifest.tmp"
+MOUNTINFO = "/proc/self/mountinfo"
+QUICK = 60  # seconds for calls of vzctl and vzlist that only look
+ATTEMPT = 10  # seconds for one try of one health check
+_APT = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]
+#: For each package manager: fetch the lists, then update.
+PACKAGE_COMMANDS = {
+    "dnf": [["dnf", "-q", "makecache"], ["dnf", "-y", "update"]],
+    "yum": [["yum", "-q", "makecache"], ["yum", "-y", "update"]],
+    "apt-get": [[*_APT, "update"], [*_APT, "-y", "-o", "Dpkg::Options::=--force-confold", "upgrade"]],
+}
+
+
+def __virtual__():
+    if salt.utils.path.which("vzctl") and salt.utils.path.which("vzlist"):
+        return __virtualname__
+    return (False, "vz: vzctl or vzlist is not installed: this is no OpenVZ node")
+
+
+def _run(argv, deadline=QUICK):
+    return __utils__["ringfree_command.run"](argv, deadline=deadline)
+
+
+def _fail(result, state, advice):
+    """Raise with the command, its exit code, its last words, the state of things and the next command."""
+    said = __utils__["ringfree_command.describe"](result)
+    raise CommandExecutionError(f"{said} {state} {advice}".strip())
+
+
+def _ctid(value):
+    """A container id as a number; anything else is refused before it reaches a command line."""
+    if not re.fullmatch(r"[1-9][0-9]{0,9}", str(value)) or int(value) > 2147483644:
+        raise SaltInvocationError(f"'{value}' is no container id")
+    return int(value)
+
+
+def _ctids(value):
+    return [_ctid(item) for item in (value if isinstance(value, (list, tuple)) else str(value).split(","))]
+
+
+def containers():
+    """
+    The ids of all containers that have a configuration file on this node.
+
+    Returns a sorted list of numbers.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.containers
+    """
+    try:
+        names = os.listdir(CONF_DIR)
+    except OSError as error:
+        raise CommandExecutionError(f"{CONF_DIR} cannot be read: {error.strerror}") from error
+    return [ctid for ctid in __utils__["ringfree_conf.conf_names"](names) if ctid]
+
+
+def conf_path(ctid=None):
+    """
+    The path of a configuration file.
+
+    ctid : None
+        A container's id; ``None`` for the node's own vz.conf.
+
+    Returns the path.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.conf_path 101
+    """
+    return VZ_CONF if ctid is None else os.path.join(CONF_DIR, f"{_ctid(ctid)}.conf")
+
+
+def _conf_data(ctid=None):
+    path = conf_path(ctid)
+    try:
+        data = __utils__["ringfree_files.read"](path)
+    except OSError as error:
+        raise CommandExecutionError(f"{path} cannot be read: {error.strerror}") from error
+    if data is None:
+        raise CommandExecutionError(f"{path} does not exist")
+    return data
+
+
+def config(ctid):
+    """
+    What vzctl would use for a container: its own file over vz.conf.
+
+    ctid
+        The container's id.
+
+    Returns a dictionary with at least ``private``, ``root``, ``layout``, ``disk_quota``, ``disabled``, ``onboot``,
+    ``bootorder``, ``name``, ``hostname`` and ``ip`` (a list).  Raises CommandExecutionError when a file cannot be read.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.config 101
+    """
+    ctid = _ctid(ctid)
+    data = _conf_data(ctid)
+    try:
+        settings = __utils__["ringfree_conf.effective"](ctid, _conf_data(), data)
+        settings["hostname"] = __utils__["ringfree_conf.parse"](data)["values"].get("HOSTNAME", "")
+    except ValueError as error:
+        raise CommandExecutionError(f"{conf_path(ctid)} or {VZ_CONF}: {error}") from error
+    return settings
+
+
+def ambiguities():
+    """
+    Lines of vz.conf and of the container confs that vzctl and a shell read differently.
+
+    The init script sources the same files as a shell, so a file must mean the same to both.
+
+    Returns a list of texts, each with file, line and what either reads.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.ambiguities
+    """
+    found = []
+    for ctid in [None] + containers():
+        for fault in __utils__["ringfree_conf.ambiguities"](_conf_data(ctid)):
+            found.append(f"{conf_path(ctid)}:{fault['line']}: {fault['why']}")
+    return found
+
+
+def changes(settings, ctid=None):
+    """
+    What :py:func:`configure` would change.
+
+    settings
+        Dictionary: key to value.
+
+    ctid : None
+        A container's id; ``None`` for vz.conf.
+
+    Returns a dictionary: key to ``{"old": ..., "new": ...}``; empty when nothing would change.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.changes '{"DISK_QUOTA": "no"}' 101
+    """
+    try:
+        return __utils__["ringfree_conf.changes"](_conf_data(ctid), settings)
+    except ValueError as error:
+        raise CommandExecutionError(f"{conf_path(ctid)}: {error}") from error
+
+
+def configure(settings, ctid=None):
+    """
+    Set keys of vz.conf or of a container's conf; every other byte of the file stays.
+
+    settings
+        Dictionary: key to value.  A value of ``None`` removes the key's line.
+
+    ctid : None
+        A container's id; ``None`` for vz.conf.
+
+    Returns what changed, as :py:func:`changes` does.  Raises CommandExecutionError when the file is ambiguous or
+    cannot be written; it is then as it was.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.configure '{"DISK_QUOTA": "no"}' 101
+    """
+    data = _conf_data(ctid)
+    wanted = {key: value for key, value in settings.items() if value is not None}
+    unwanted = [key for key, value in settings.items() if value is None]
+    try:
+        changed = __utils__["ringfree_conf.changes"](data, wanted)
+        new = __utils__["ringfree_conf.edit"](data, wanted)
+        values = __utils__["ringfree_conf.parse"](data)["values"]
+        changed.update({key: {"old": values[key], "new": None} for key in unwanted if key in values})
+        new = __utils__["ringfree_conf.remove"](new, unwanted)
+    except ValueError as error:
+        raise CommandExecutionError(f"{conf_path(ctid)}: {error}. The file was not touched.") from error
+    if new != data:
+        try:
+            __utils__["ringfree_files.write"](conf_path(ctid), new)
+        except OSError as error:
+            raise CommandExecutionError(
+                f"{conf_path(ctid)} cannot be written: {error}. It is as it was."
+            ) from error
+    return changed
+
+
+def status(ctid):
+    """
+    The state of a container as ``vzctl status`` tells it.
+
+    ctid
+        The container's id.
+
+    Returns ``{"exist": bool, "mounted": bool, "running": bool, "suspended": bool}``.  ``exist`` is false too when
+    the private area cannot be reached.  Raises CommandExecutionError when vzctl gives no such line.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.status 101
+    """
+    result = _run(["vzctl", "status", str(_ctid(ctid))])
+    words = re.search(
+        r"^CTID \d+ (exist|deleted) (mounted|unmounted) (running|down)( suspended)?", result["out"], re.M
+    )
+    if not words:
+        _fail(result, f"The state of container {ctid} is unknown.", "Look with 'vzctl status'.")
+    exist, mounted, running_, suspended = words.groups()
+    return {
+        "exist": exist == "exist",
+        "mounted": mounted == "mounted",
+        "running": running_ == "running",
+        "suspended": bool(suspended),
+    }
+
+
+def running():
+    """
+    The ids of all containers that run on this node.
+
+    Returns a sorted list of numbers.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.running
+    """
+    result = _run(["vzlist", "-H", "-o", "ctid"])
+    if result["rc"] != 0:
+        _fail(result, "Which containers run is unknown.", "Look with 'vzlist'.")
+    return sorted(int(word) for word in result["out"].split() if word.isdigit())
+
+
+def list_():
+    """
+    All containers of this node with the paths that vzctl would use and whether they run.
+
+    Returns a dictionary: container id to what :py:func:`config` returns plus ``running``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.list
+    """
+    up = running()
+    return {ctid: dict(config(ctid), running=ctid in up) for ctid in containers()}
+
+
+def resolve(names, among=None):
+    """
+    Find containers by id, NAME or HOSTNAME.
+
+    names
+        List of ids, NAMEs or HOSTNAMEs.
+
+    among : None
+        List of ids to look among; ``None`` for all that have a conf here.
+
+    Returns ``{"found": {name: ctid}, "faults": [text]}``; a fault for each name that fits none or several.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.resolve '["PBX", "104"]'
+    """
+    known = {ctid: config(ctid) for ctid in (containers() if among is None else _ctids(among))}
+    found, faults = {}, []
+    for name in map(str, names):
+        hits = [ctid for ctid, conf in known.items() if name in (str(ctid), conf["name"], conf["hostname"])]
+        if len(hits) == 1:
+            found[name] = hits[0]
+        elif hits:
+            faults.append(f"'{name}' fits several containers: {', '.join(map(str, hits))}")
+        else:
+            faults.append(f"'{name}' is no container of this node")
+    return {"found": found, "faults": faults}
+
+
+def start_order(ctids, priority=()):
+    """
+    Put containers in the order in which they are started.
+
+    ctids
+        List of container ids.
+
+    priority : ()
+        Ids, NAMEs or HOSTNAMEs that come first, in this order.
+
+    Returns the ids: priority first, then as ``vz start`` does it: higher BOOTORDER first, those without one last;
+    equal ones by id.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.start_order 101,102,103 priority='["PBX"]'
+    """
+    first = list(resolve(priority, ctids)["found"].values())
+
+    def place(ctid):
+        order = config(ctid)["bootorder"]
+        rank = first.index(ctid) if ctid in first else len(first)
+        return (rank, order is None, -(order or 0), ctid)
+
+    return sorted(_ctids(ctids), key=place)
+
+
+def manifest():
+    """
+    The containers that ran before the migration, in start order.
+
+    Returns a list of ids, or ``None`` when no manifest was written.  Raises CommandExecutionError for a damaged one.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.manifest
+    """
+    data = __utils__["ringfree_files.read"](MANIFEST)
+    if data is None:
+        return None
+    words = data.decode("utf-8", "replace").split()
+    bad = [
+        f"{MANIFEST}: '{word}' is no container id"
+        for word in words
+        if not re.fullmatch(r"[1-9][0-9]{0,9}", word)
+    ]
+    if bad:
+        raise CommandExecutionError("; ".join(bad))
+    return [int(word) for word in words]
+
+
+def write_manifest(ctids):
+    """
+    Write the manifest.
+
+    ctids
+        List of container ids in start order.
+
+    Returns the list as read back.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.write_manifest 101,102
+    """
+    os.makedirs(os.path.dirname(MANIFEST), mode=0o755, exist_ok=True)
+    text = "".join(f"{ctid}\n" for ctid in _ctids(ctids))
+    __utils__["ringfree_files.write"](MANIFEST, text.encode())
+    return manifest()
+
+
+def dumps():
+    """
+    Memory dumps of suspended containers.
+
+    A start would try to restore them and, failing that, boot cold and delete them, with exit code 0.
+
+    Returns a list of paths.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.dumps
+    """
+    values = __utils__["ringfree_conf.parse"](_conf_data())["values"]
+    found = []
+    for ctid in containers():
+        own = __utils__["ringfree_conf.parse"](_conf_data(ctid))["values"]
+        path = os.path.join(own.get("DUMPDIR") or values.get("DUMPDIR") or "/vz/dump", f"Dump.{ctid}")
+        if os.path.lexists(path):
+            found.append(path)
+    return found
+
+
+def mounts():
+    """
+    The node's mount table.
+
+    Returns a list of dictionaries, as read from ``/proc/self/mountinfo``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.mounts
+    """
+    with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as stream:
+        return __utils__["ringfree_mounts.parse"](stream.read())
+
+
+def root_mount(ctid):
+    """
+    Prove from mountinfo that a container's root is the private area that its conf names.
+
+    ``vzctl start`` boots the old private area, with exit code 0, when the old mount is busy.
+
+    ctid
+        The container's id.
+
+    Returns ``{"ok": bool, "why": text, "actual": text, "nfs": bool}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.root_mount 101
+    """
+    conf = config(ctid)
+    if not conf["private"] or not conf["root"]:
+        return {"ok": False, "why": "its conf names no private area or no root", "actual": "", "nfs": False}
+    table = mounts()
+    private, root = (__utils__["ringfree_mounts.real_path"](table, conf[key]) for key in ("private", "root"))
+    proof = __utils__["ringfree_mounts.container_root_is"](table, conf["private"], root, private)
+    store = __utils__["ringfree_mounts.covering"](table, private)
+    proof["nfs"] = bool(store and __utils__["ringfree_mounts.is_nfs"](store))
+    return proof
+
+
+def stop(ctids, workers=4, deadline=300, on_done=None):
+    """
+    Stop containers with vzctl and prove that they are down and unmounted.
+
+    ctids
+        List of ids, or one id.
+
+    workers : 4
+        How many are stopped at once.
+
+    deadline : 300
+        Seconds for each (vzctl kills what did not halt after STOP_TIMEOUT, 120 s by default).
+
+    on_done : None
+        For callers in Python: function called with each id once it is down.
+
+    Returns a dictionary: id to seconds.  Raises CommandExecutionError naming every container that is not down.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.stop 101,102
+    """
+    return _for_each("stop", ctids, workers, deadline, _stopped, on_done)
+
+
+def start(ctids, workers=2, deadline=300, force=False, on_done=None):
+    """
+    Start containers with vzctl and prove that they run from the private area that their conf names.
+
+    ctids
+        List of ids, or one id.
+
+    workers : 2
+        How many are started at once.
+
+    deadline : 300
+        Seconds for each.
+
+    force : False
+        Start although DISABLED says no: the guard that keeps others from starting a container in flight.
+
+    on_done : None
+        For callers in Python: function called with each id once it runs.
+
+    Returns a dictionary: id to seconds.  Raises CommandExecutionError naming every container that does not run rightly.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.start 101,102
+    """
+    return _for_each("start", ctids, workers, deadline, _started, on_done, ["--force"] if force else [])
+
+
+def _for_each(verb, ctids, workers, deadline, fault_of, on_done, options=()):
+    """Run a verb of vzctl on containers; every fault is collected before any is raised."""
+    seconds, faults = {}, []
+    commands = {ctid: ["vzctl", verb, str(ctid), *options] for ctid in _ctids(ctids)}
+    for ctid, result in __utils__["ringfree_command.run_many"](commands, workers, deadline):
+        try:
+            fault = fault_of(ctid, result)
+        except CommandExecutionError as error:
+            fault = f"Container {ctid}: {error}"
+        if fault:
+            faults.append(fault)
+            continue
+        seconds[ctid] = result["seconds"]
+        if on_done:
+            on_done(ctid)
+    if faults:
+        raise CommandExecutionError(" ".join(faults), info={"faults": faults, "done": seconds})
+    return seconds
+
+
+def _stopped(ctid, result):
+    """Say what is wrong after ``vzctl stop``, or return None."""
+    now = status(ctid)
+    if now["mounted"] and not now["running"]:
+        # What was busy when the container stopped; vzctl stop does not try again.
+        result = _run(["vzctl", "umount", str(ctid)])
+        now = status(ctid)
+    if not now["running"] and not now["mounted"]:
+        return None
+    said = __utils__["ringfree_command.describe"](result)
+    if now["running"]:
+        return f"Container {ctid} still runs: {said} Try 'vzctl stop {ctid} --fast' on the node."
+    root = config(ctid)["root"]
+    return (
+        f"Container {ctid} is down but {root} is still mounted: {said} 'fuser -vm {root}' shows who uses it."
+    )
+
+
+def _started(ctid, result):
+    """Say what is wrong after ``vzctl start``, or return None."""
+    if not status(ctid)["running"]:
+        said = __utils__["ringfree_command.describe"](result)
+        return f"Container {ctid} does not run: {said} Try 'vzctl start {ctid}' on the node."
+    proof = root_mount(ctid)
+    if proof["ok"]:
+        return None
+    where = f"{proof['why']} ({proof['actual']})"
+    return f"Container {ctid} runs from the wrong tree: {where}. Stop it: 'vzctl stop {ctid}'."
+
+
+def exec_(ctid, argv, deadline=60):
+    """
+    Run a command inside a container.
+
+    ctid
+        The container's id.
+
+    argv
+        List of words.  vzctl hands them to the container's shell, so each is quoted for it.
+
+    deadline : 60
+        Seconds.
+
+    Returns the result of the command: ``rc``, ``out``, ``err``, ``seconds``, ``timed_out``.  Exit code 31 can be
+    the command's own or vzctl's "not running".
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.exec 101 '["asterisk", "-rx", "core show version"]'
+    """
+    return _run(["vzctl", "exec2", str(_ctid(ctid)), shlex.join(argv)], deadline)
+
+
+def health(ctid, checks):
+    """
+    Ask a container's services once.
+
+    ctid
+        The container's id.
+
+    checks
+        Dictionary: name to ``{"exec": [word, ...], "expect": regex}`` (a command inside the container) or
+        ``{"port": number, "send": text, "expect": regex}`` (TCP to the container's first address).
+
+    Returns a dictionary: name to ``{"ok": bool, "detail": text}``.  A check that cannot be made is not ok.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.health 101 '{"smtp": {"port": 25, "expect": "^220 "}}'
+    """
+    return {name: _ask(_ctid(ctid), check) for name, check in checks.items()}
+
+
+def _ask(ctid, check):
+    """Make one health check."""
+    if "exec" in check:
+        result = exec_(ctid, check["exec"], ATTEMPT)
+        answer = result["out"]
+        if result["rc"] != 0:
+            return {"ok": False, "detail": __utils__["ringfree_command.describe"](result)}
+    else:
+        addresses = config(ctid)["ip"]
+        if not addresses:
+            return {"ok": False, "detail": f"container {ctid} has no IP_ADDRESS to ask; use an 'exec' check"}
+        try:
+            answer = _greeting(addresses[0].split("/")[0], check["port"], check.get("send", ""))
+        except OSError as error:
+            return {"ok": False, "detail": f"{addresses[0]} port {check['port']}: {error}"}
+    first = answer.strip().splitlines()[0] if answer.strip() else "(no answer)"
+    return {"ok": bool(re.search(check["expect"], answer, re.M)), "detail": first[:200]}
+
+
+def _greeting(address, port, send):
+    """The first words that a TCP service says."""
+    with socket.create_connection((address, port), ATTEMPT) as connection:
+        if send:
+            connection.sendall(send.encode())
+        return connection.recv(4096).decode("utf-8", "replace")
+
+
+def wait_healthy(checks, deadline=120, on_done=None):
+    """
+    Wait until services answer in containers.
+
+    checks
+        Dictionary: container id to its checks (see :py:func:`health`).  A container without any check is refused.
+
+    deadline : 120
+        Seconds for all of them together.
+
+    on_done : None
+        For callers in Python: function called with ``(ctid, answers)`` once all checks of a container pass.
+
+    Returns a dictionary: id to the answers.  Raises CommandExecutionError naming each check that did not pass.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.wait_healthy '{"101": {"smtp": {"port": 25, "expect": "^220 "}}}'
+    """
+    bare = [str(ctid) for ctid, wanted in checks.items() if not wanted]
+    if bare:
+        raise CommandExecutionError(f"no check for containers {', '.join(bare)}: they cannot be confirmed")
+    end = time.monotonic() + deadline
+    good, open_ = {}, dict(checks)
+    while True:
+        for ctid in list(open_):
+            answers = health(ctid, open_[ctid])
+            if all(answer["ok"] for answer in answers.values()):
+                good[ctid] = answers
+                del open_[ctid]
+                if on_done:
+                    on_done(ctid, answers)
+        if not open_:
+            return good
+        if time.monotonic() > end:
+            break
+        time.sleep(0.2)
+    faults = [
+        f"container {ctid}: {name} does not answer: {answer['detail']}"
+        for ctid, wanted in open_.items()
+        for name, answer in health(ctid, wanted).items()
+        if not answer["ok"]
+    ]
+    raise CommandExecutionError(f"after {deadline} s: " + "; ".join(faults or ["answers came too late"]))
+
+
+def package_manager(ctid=None):
+    """
+    Which package manager a container, or the node itself, has.
+
+    ctid : None
+        The container's id (mounted or running); ``None`` for the node itself.
+
+    Returns ``dnf``, ``yum``, ``apt-get`` or ``None``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.package_manager 101
+    """
+    root = "/" if ctid is None else config(ctid)["root"]
+    for manager in PACKAGE_COMMANDS:
+        if os.path.lexists(os.path.join(root, "usr/bin", manager)):
+            return manager
+    return None
+
+
+def update_packages(ctids=(), node=False, workers=2, deadline=7200, on_done=None):
+    """
+    Bring the packages of running containers and of the node up to date.
+
+    ctids : ()
+        List of container ids.
+
+    node : False
+        Whether the node itself is updated too, after the containers.
+
+    workers : 2
+        How many containers are updated at once.
+
+    deadline : 7200
+        Seconds for each command.
+
+    on_done : None
+        For callers in Python: function called with ``(id, outcome)`` as each ends.
+
+    Returns a dictionary: container id, or ``node``, to ``{"manager": name or None, "ok": bool, "detail": text}``.
+    Without a package manager there is nothing to do, which is ok.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.update_packages 101,102 node=True
+    """
+    outcomes = {}
+
+    def noted(who, manager, ok, detail):
+        outcomes[who] = {"manager": manager, "ok": ok, "detail": detail}
+        if on_done:
+            on_done(who, outcomes[who])
+
+    waiting = {ctid: package_manager(ctid) for ctid in (_ctids(ctids) if ctids else [])}
+    for who in [who for who, manager in waiting.items() if manager is None]:
+        noted(who, waiting.pop(who), True, "no package manager, nothing to update")
+    _update(
+        waiting,
+        lambda ctid, words: ["vzctl", "exec2", str(ctid), shlex.join(words)],
+        workers,
+        deadline,
+        noted,
+    )
+    if node:
+        manager = package_manager()
+        if manager:
+            _update({"node": manager}, lambda who, words: words, 1, deadline, noted)
+        else:
+            noted("node", None, True, "no package manager, nothing to update")
+    return outcomes
+
+
+def _update(managers, argv_of, workers, deadline, noted):
+    """Run both commands of each package manager: the second only where the first went well."""
+    going = dict(managers)
+    for turn in (0, 1):
+        commands = {who: argv_of(who, PACKAGE_COMMANDS[manager][turn]) for who, manager in going.items()}
+        for who, result in __utils__["ringfree_command.run_many"](commands, workers, deadline):
+            if result["rc"] != 0:
+                noted(who, going.pop(who), False, __utils__["ringfree_command.describe"](result))
+            elif turn == 1:
+                noted(who, going[who], True, __utils__["ringfree_command.last_words"](result, 1))

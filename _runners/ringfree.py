@@ -1,0 +1,593 @@
+"""
+What the operator types: plan, preflight, status, report, watch; and what the orchestrations call around the nodes.
+
+.. code-block:: bash
+
+    salt-run ringfree.plan
+    salt-run state.orch migrate
+    salt-run ringfree.report
+
+:configuration: the pillar ``ringfree`` of the master (``pillar/ringfree/init.sls`` explains each key)
+"""
+
+import getpass
+import itertools
+import logging
+import os
+import sys
+import threading
+import time
+
+import salt.client
+import salt.pillar
+import salt.utils.event
+import salt.utils.files
+import salt.utils.json
+from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
+
+__virtualname__ = "ringfree"
+
+PROGRESS = "ringfree/progress/"
+END = "ringfree/end/"
+#: The parts of a node's migration, in order; the dry run goes through the same ones.
+PARTS = ("presync", "packages", "prepare", "cutover", "commit")
+ANSWER = 60  # seconds until a node is asked whether it still works on a question
+REST = 30  # seconds until a node that still works on states is a reason not to migrate
+BRIEF = 15  # the same for the last question of a run, which a node that is down must not hold up
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def _utils(name):
+    """The plain logic; the runner loader has __utils__ only where the master's utils are synced."""
+    try:
+        return __utils__[name]
+    except KeyError as error:
+        raise CommandExecutionError(
+            "the modules are not synced to the master: 'salt-run saltutil.sync_all'"
+        ) from error
+
+
+def _settings(pillar=None):
+    """The validated pillar of the orchestration, or of the master itself."""
+    if pillar is None:
+        grains = {"id": __opts__["id"]}
+        compiled = salt.pillar.get_pillar(__opts__, grains, __opts__["id"], "base").compile_pillar()
+        pillar = compiled.get("ringfree")
+    checked = _utils("ringfree_pillar.validate")(pillar)
+    if checked["faults"]:
+        raise CommandExecutionError(
+            "\n".join(
+                ["The pillar is wrong, nothing was touched:", *(f"  {fault}" for fault in checked["faults"])]
+            )
+        )
+    return checked["settings"]
+
+
+def _names(nodes, settings):
+    """The nodes asked for, which must be nodes of the fleet."""
+    if nodes is None:
+        return settings["nodes"]
+    wanted = [nodes] if isinstance(nodes, str) else list(nodes)
+    foreign = [str(node) for node in wanted if node not in settings["nodes"]]
+    if foreign or not wanted:
+        raise CommandExecutionError(
+            f"not in ringfree:nodes of the pillar: {', '.join(foreign) or '(no node named)'}"
+        )
+    return [node for node in settings["nodes"] if node in wanted]
+
+
+def _ask(nodes, function, arg=(), timeout=ANSWER, kwarg=None):
+    """
+    Ask nodes and wait as long as they work on the answer.
+
+    Returns ``{"answers": {node: answer}, "faults": [text]}``; a node that does not answer is unknown, never well.
+    """
+    answers, faults = {}, []
+    with salt.client.get_local_client(mopts=__opts__) as client:
+        found = client.cmd(
+            list(nodes),
+            function,
+            list(arg),
+            tgt_type="list",
+            timeout=timeout,
+            kwarg=kwarg or {},
+            full_return=True,
+        )
+    for node in nodes:
+        reply = found.get(node)
+        if not isinstance(reply, dict) or "ret" not in reply:
+            faults.append(f"{node}: does not answer: 'salt {node} test.ping'")
+        elif reply.get("retcode", 0) and not isinstance(reply["ret"], dict):
+            faults.append(f"{node}: {reply['ret']}")
+        else:
+            answers[node] = reply["ret"]
+    return {"answers": answers, "faults": faults}
+
+
+def _refuse(message, raises=True):
+    """Fail with a message: as an exception for salt-run, as an Error for an orchestration, which prints it in plain."""
+    if raises:
+        # Only an exception makes salt-run's exit code 1, and salt-run prints its traceback, which says nothing here.
+        sys.tracebacklimit = 0
+        raise CommandExecutionError(message)
+    _say(message)
+    return {"Error": message}
+
+
+def _sync(minions):
+    """Give minions the modules and the pillar that the questions need; returns faults."""
+    faults = _ask(minions, "saltutil.sync_all")["faults"]
+    return faults or _ask(minions, "saltutil.refresh_pillar", kwarg={"wait": True})["faults"]
+
+
+def _say(text):
+    """A line for the terminal that runs this; stdout belongs to Salt's own output."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+# --- begin and end of a run -------------------------------------------------------------------------------------------
+
+
+def _lock_path():
+    return os.path.join(__opts__["cachedir"], "ringfree.lock")
+
+
+def _born(pid):
+    """When a process was started, in clock ticks since boot; None when it is gone."""
+    try:
+        with salt.utils.files.fopen(f"/proc/{pid}/stat", "rb") as stream:
+            return int(stream.read().rsplit(b")", 1)[1].split()[19])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _holder():
+    """Who holds the fleet's lock, or None; a holder whose process is gone holds nothing."""
+    try:
+        with salt.utils.files.fopen(_lock_path(), "rb") as stream:
+            held = salt.utils.json.loads(stream.read())
+        return held if _born(held["pid"]) == held["born"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def begin(what="migrate", pillar=None, nodes=None, raises=True):
+    """
+    Take the fleet's lock, check the pillar, show progress in this terminal until :py:func:`end`.
+
+    what : migrate
+        The orchestration, for the words of the lock.
+
+    pillar : None
+        The value of the pillar key ``ringfree``; ``None`` for the master's own.
+
+    nodes : None
+        List of nodes; ``None`` for all of the pillar.
+
+    raises : True
+        Whether a refusal is an exception, or a dictionary with ``Error`` (for orchestrations).
+
+    Returns the list of nodes.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run ringfree.begin
+    """
+    try:
+        names = _names(nodes, _settings(pillar))
+    except CommandExecutionError as error:
+        return _refuse(str(error), raises)
+    held = _lock(what)
+    if held:
+        since = time.strftime("%H:%M:%S", time.localtime(held["since"]))
+        return _refuse(
+            f"'{held['what']}' runs since {since}, started by {held['user']} as process {held['pid']} on this master; "
+            f"watch it with 'salt-run ringfree.watch'. Nothing was touched.",
+            raises,
+        )
+    threading.Thread(target=_show, args=(dict(__opts__), os.getpid()), daemon=True).start()
+    _say(f"{time.strftime('%H:%M:%S')} {what}: {', '.join(names)}")
+    return names
+
+
+def _lock(what):
+    """Take the lock; returns its holder when somebody else has it."""
+    mine = {
+        "pid": os.getpid(),
+        "born": _born(os.getpid()),
+        "user": getpass.getuser(),
+        "since": time.time(),
+        "what": what,
+    }
+    path = _lock_path()
+    temporary = f"{path}.new"
+    # One at a time from the look to the write: two runs that both find a lock left behind must not both take it.
+    with salt.utils.files.flopen(f"{path}.guard", "w"):
+        held = _holder()
+        if held:
+            return held
+        with salt.utils.files.fopen(temporary, "w") as stream:
+            salt.utils.json.dump(mine, stream)
+        os.rename(temporary, path)
+    return None
+
+
+def end(nodes=None, pillar=None):
+    """
+    Say where every node is, release the fleet's lock, stop showing progress.
+
+    nodes : None
+        List of nodes; ``None`` for all of the pillar.
+
+    pillar : None
+        The value of the pillar key ``ringfree``; ``None`` for the master's own.
+
+    Returns a dictionary: node to one sentence.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run ringfree.end
+    """
+    names = _names(nodes, _settings(pillar))
+    asked = _ask(names, "cloudstor.whereabouts", timeout=BRIEF)
+    for sentence in [*asked["answers"].values(), *asked["faults"]]:
+        _say(f"{time.strftime('%H:%M:%S')} {sentence}")
+    with salt.utils.event.get_event(
+        "master", sock_dir=__opts__["sock_dir"], opts=__opts__, listen=False
+    ) as bus:
+        bus.fire_event({"nodes": names}, f"{END}{os.getpid()}")
+    held = _holder()
+    if held and held["pid"] == os.getpid():
+        os.unlink(_lock_path())
+    return asked["answers"]
+
+
+# --- progress ---------------------------------------------------------------------------------------------------------
+
+
+def _show(opts, pid=None):
+    """Print progress as it happens, until the run of a process ends; for ever without one."""
+    with salt.utils.event.get_event("master", sock_dir=opts["sock_dir"], opts=opts, listen=True) as bus:
+        while True:
+            event = bus.get_event(wait=1, full=True, tag="ringfree/", auto_reconnect=True)
+            if event is None:
+                continue
+            if pid and event["tag"] == f"{END}{pid}":
+                return
+            if event["tag"].startswith(PROGRESS):
+                _say(_line(event["data"].get("data", {})))
+
+
+def _line(data):
+    """One line of progress."""
+    clock = time.strftime("%H:%M:%S", time.localtime(data.get("at", time.time())))
+    words = {"intent": "...", "done": "done", "verified": "ok", "failed": "FAILED"}
+    parts = [clock, str(data.get("node", "")), str(data.get("step", ""))]
+    if data.get("container") is not None:
+        parts.append(str(data["container"]))
+    parts.append(words.get(data.get("phase"), str(data.get("phase"))))
+    if data.get("note"):
+        parts.append(str(data["note"]))
+    return " ".join(parts)
+
+
+def watch():
+    """
+    Show the progress of whatever runs, in another terminal than its own, until Ctrl-C.
+
+    Returns nothing.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run ringfree.watch
+    """
+    try:
+        _show(__opts__)
+    except KeyboardInterrupt:
+        pass
+
+
+# --- before -----------------------------------------------------------------------------------------------------------
+
+
+def pending(nodes, pillar=None):
+    """
+    Which nodes are not on NFS yet.  Changes nothing.
+
+    nodes
+        List of nodes.
+
+    pillar : None
+        The value of the pillar key ``ringfree``; ``None`` for the master's own.
+
+    Returns a list of nodes.  Raises CommandExecutionError when a node does not answer.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run ringfree.pending '["node001"]'
+    """
+    names = _names(nodes, _settings(pillar))
+    asked = _ask(names, "cloudstor.state")
+    if asked["faults"]:
+        _refuse("\n".join(asked["faults"]))
+    return [node for node in names if asked["answers"][node] != "nfs"]
+
+
+def preflight(nodes=None, pillar=None, raises=True):
+    """
+    Look at everything that could stop a migration, on all nodes, before anything changes.
+
+    nodes : None
+        List of nodes; ``None`` for all of the pillar.
+
+    pillar : None
+        The value of the pillar key ``ringfree``; ``None`` for the master's own.
+
+    raises : True
+        Whether findings are an exception, or a dictionary with ``Error`` (for orchestrations).
+
+    Returns a dictionary: node to its notes.  Raises CommandExecutionError with all findings of all nodes in one
+    message.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run ringfree.preflight
+    """
+    try:
+        settings = _settings(pillar)
+        names = _names(nodes, settings)
+    except CommandExecutionError as error:
+        return _refuse(str(error), raises)
+    # An orchestration has a step for this.
+    silent = _sync(names) if raises else []
+    silent = silent or _wait_rest(names)
+    asked = _ask(names, "cloudstor.preflight") if not silent else {"answers": {}, "faults": []}
+    findings = silent + asked["faults"]
+    reports = {}
+    for node, report in asked["answers"].items():
+        if not isinstance(report, dict):
+            findings.append(f"{node}: {report}")
+            continue
+        reports[node] = report
+        findings += [f"{node}: {finding}" for finding in report["findings"]]
+    findings += _across(reports) + _check_monitoring(settings)
+    if findings:
+        lines = [
+            f"Preflight found {len(findings)} reasons not to migrate. Nothing was stopped and nothing was changed."
+        ]
+        return _refuse("\n".join(lines + [f"  {finding}" for finding in findings]), raises)
+    return {node: report["notes"] for node, report in reports.items()}
+
+
+def _across(reports):
+    """What only shows when the nodes are looked at together: they share confs, private areas and the SAN's room."""
+    findings = []
+    for key, what in (("ctid", "container id"), ("name", "container name"), ("ip", "IP address")):
+        seen = {}
+        for node, report in reports.items():
+            for ctid, entry in report["containers"].items():
+                values = {"ctid": [ctid], "name": [entry["name"]], "ip": entry["ip"]}[key]
+                for value in values:
+                    if value:
+                        seen.setdefault(str(value), set()).add(f"{node}/{ctid}")
+        for value, places in seen.items():
+            if len(places) > 1:
+                findings.append(f"{', '.join(sorted(places))}: the same {what} {value}")
+    for kind in ("bytes", "inodes"):
+        need = sum(report["need"].get(kind, 0) for report in reports.values())
+        free = min((report["free"][kind] for report in reports.values() if report["free"]), default=None)
+        if free is not None and need > free:
+            findings.append(f"the SAN has {_amount(free, kind)} free and {_amount(need, kind)} are needed")
+    return findings
+
+
+def _amount(number, kind):
+    return f"{number / 1e6:.0f} MB" if kind == "bytes" else f"{number} inodes"
+
+
+def _wait_rest(nodes):
+    """
+    Wait a little until no node works on states: a job goes on when the run that gave it dies.
+
+    Returns a text for each that does not come to rest.
+    """
+    told, end = False, time.monotonic() + REST
+    while True:
+        answers = _ask(nodes, "saltutil.is_running", ["state.*"])["answers"]
+        busy = [
+            f"{node}: still works on {job['fun']} of job {job['jid']}; wait for its end: "
+            f"'salt {node} saltutil.running'"
+            for node, jobs in answers.items()
+            for job in jobs
+        ]
+        if not busy or time.monotonic() > end:
+            return busy
+        if not told:
+            _say("\n".join(busy))
+            told = True
+        time.sleep(1)
+
+
+def _check_monitoring(settings):
+    """The monitoring host answers and knows its services."""
+    wanted = settings["monitoring"]
+    if not wanted["services"]:
+        return []
+    asked = _ask([wanted["host"]], "service.get_all")
+    if asked["faults"]:
+        return asked["faults"]
+    known = asked["answers"][wanted["host"]]
+    missing = [service for service in wanted["services"] if service not in known]
+    return [
+        f"{wanted['host']}: there is no service {service} (ringfree:monitoring:services)"
+        for service in missing
+    ]
+
+
+def plan(nodes=None):
+    """
+    The dry run: preflight, then what every step of the migration would change on every node.  Changes nothing.
+
+    nodes : None
+        List of nodes; ``None`` for all of the pillar.
+
+    Returns text.  Raises CommandExecutionError when preflight finds reasons not to migrate.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run ringfree.plan
+    """
+    names = _names(nodes, _settings())
+    notes = preflight(names)
+    lines = []
+    for node in names:
+        asked = _ask(
+            [node], "state.sls", [",".join(f"ringfree.{part}" for part in PARTS)], kwarg={"test": True}
+        )
+        lines += [
+            f"{node}:",
+            *(f"  note: {note}" for note in notes[node]),
+            *(f"  {fault}" for fault in asked["faults"]),
+        ]
+        answer = asked["answers"].get(node, {})
+        if not isinstance(answer, dict):
+            _refuse(f"{node}: {answer}")
+        for step in sorted(answer.values(), key=lambda step: step["__run_num__"]):
+            lines += _planned(step)
+    return "\n".join(lines)
+
+
+def _planned(step):
+    """The lines of the plan for one state."""
+    if step["result"] is False:
+        return [f"  WOULD FAIL {step['__id__']}: {step['comment']}"]
+    if not step["changes"]:
+        return [f"  nothing    {step['__id__']}"]
+    lines = [f"  change     {step['__id__']}"]
+    for key, change in step["changes"].items():
+        if isinstance(change, dict) and set(change) == {"old", "new"}:
+            lines.append(f"               {key}: {change['old']} -> {change['new']}")
+        else:
+            lines.append(f"               {key}: {change}")
+    return lines
+
+
+def wait_idle(nodes, pillar=None, raises=True):
+    """
+    Prove that nothing of an earlier job works on nodes any more; end what does not end by itself.
+
+    A job that the master gave up on may go on, and the commands of a killed job outlive it.
+
+    nodes
+        List of nodes.
+
+    pillar : None
+        The value of the pillar key ``ringfree``; ``None`` for the master's own.
+
+    raises : True
+        Whether a refusal is an exception, or a dictionary with ``Error`` (for orchestrations).
+
+    Returns the list of nodes.  Raises CommandExecutionError when a node does not answer or does not come to rest.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run ringfree.wait_idle '["node001"]'
+    """
+    settings = _settings(pillar)
+    names = _names(nodes, settings)
+    wait = settings["rollback"]["idle"]
+    end_jobs, give_up = time.monotonic() + wait, time.monotonic() + 3 * wait
+    while True:
+        jobs, left = _ask(names, "saltutil.is_running", ["state.*"]), _ask(names, "ringfree_revert.busy")
+        faults = jobs["faults"] or left["faults"]
+        busy = [
+            f"{node} still works on {work}"
+            for node in names
+            if (work := jobs["answers"].get(node) or left["answers"].get(node))
+        ]
+        if not faults and not busy:
+            return names
+        if time.monotonic() > give_up:
+            return _refuse("\n".join(faults + busy), raises)
+        if time.monotonic() > end_jobs:
+            for node in names:
+                for job in jobs["answers"].get(node) or []:
+                    _ask([node], "saltutil.kill_job", [job["jid"]])
+            _ask(names, "ringfree_revert.end_busy")
+        time.sleep(1)
+
+
+# --- after ------------------------------------------------------------------------------------------------------------
+
+
+def status(nodes=None):
+    """
+    Where every container is now, and what the journals say.
+
+    nodes : None
+        List of nodes; ``None`` for all of the pillar.
+
+    Returns a dictionary: node to what ``cloudstor.status`` returns.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run ringfree.status
+    """
+    asked = _ask(_names(nodes, _settings()), "cloudstor.status")
+    return {**asked["answers"], **({"faults": asked["faults"]} if asked["faults"] else {})}
+
+
+def report(nodes=None):
+    """
+    A table: node, container, name, store, health checks now, downtime in the migration.
+
+    nodes : None
+        List of nodes; ``None`` for all of the pillar.
+
+    Returns text.  Raises CommandExecutionError when a container of a manifest does not answer, or a node does not.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run ringfree.report
+    """
+    asked = _ask(_names(nodes, _settings()), "cloudstor.report")
+    rows = [("node", "container", "name", "store", "checks", "downtime")]
+    bad = list(asked["faults"])
+    for node, entries in asked["answers"].items():
+        for entry in entries:
+            down = "-" if entry["downtime"] is None else f"{entry['downtime']:.1f} s"
+            rows.append(
+                (node, str(entry["ctid"]), entry["name"] or "-", entry["store"], entry["checks"], down)
+            )
+            bad += [f"{node}: container {entry['ctid']}: {fault}" for fault in entry["faults"]]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    table = "\n".join(
+        "  ".join(itertools.starmap(str.ljust, zip(row, widths, strict=True))).rstrip() for row in rows
+    )
+    if bad:
+        _refuse("\n".join([table, *bad]))
+    return table

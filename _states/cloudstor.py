@@ -1,0 +1,443 @@
+"""
+States of the move itself: the journal, the copies on the SAN, owners, snapshot, conf share, mounts, commit.
+
+Each one probes, says under ``test=True`` exactly what it would do, acts, and reads back.  On a node that was committed
+to NFS the states of a migration find nothing to do.
+"""
+
+import os
+
+from salt.exceptions import CommandExecutionError
+
+__virtualname__ = "cloudstor"
+
+FAULTS = (CommandExecutionError, OSError)  # what ends as a failed state with a sentence
+
+
+def __virtual__():
+    if "cloudstor.journal" in __salt__ and "vz.status" in __salt__:
+        return __virtualname__
+    return (
+        False,
+        "cloudstor: the execution modules vz and cloudstor are not there: no OpenVZ node, or modules are not synced",
+    )
+
+
+def _ret(name):
+    return {"name": name, "changes": {}, "result": True, "comment": ""}
+
+
+def _end(ret, comment, result=True):
+    ret.update(result=result, comment=comment)
+    return ret
+
+
+def _failed(ret, error):
+    # Without what Salt's own text of an error adds for programs.
+    said = str(getattr(error, "error", None) or error)
+    return _end(ret, __salt__["cloudstor.failure"](ret["name"], said), False)
+
+
+def _mark(step, phase, **details):
+    __salt__["cloudstor.mark"](step, phase, **details)
+
+
+def begun(name):
+    """
+    The node's journal says that a migration is under way, or that it was committed.
+
+    name
+        A sentence for people.
+
+    .. code-block:: yaml
+
+        The migration is in the journal:
+          cloudstor.begun: []
+    """
+    ret = _ret(name)
+    try:
+        now = __salt__["cloudstor.state"]()
+        if now != "local":
+            return _end(ret, f"The journal says {now}.")
+        ret["changes"] = {"state": {"old": now, "new": "in_flight"}}
+        if __opts__["test"]:
+            return _end(ret, "The node would be in flight.", None)
+        __salt__["cloudstor.begin"]()
+        return _end(ret, "The node is in flight.")
+    except FAULTS as error:
+        return _failed(ret, error)
+
+
+def presynced(name):
+    """
+    The share has a nearly complete copy of every container that is to move, made while it runs.
+
+    The copy is repeated until a pass takes less than ``ringfree:sync:small`` seconds, at most ``ringfree:sync:passes``
+    times.
+
+    name
+        A sentence for people.
+
+    .. code-block:: yaml
+
+        The share is nearly up to date:
+          cloudstor.presynced: []
+    """
+    ret = _ret(name)
+    try:
+        todo = _to_copy()
+        if not todo:
+            return _end(ret, "No container has its live copy on local storage.")
+        if __opts__["test"]:
+            ret["changes"] = {str(ctid): {"old": "local", "new": "copied while it runs"} for ctid in todo}
+            return _end(ret, f"{len(todo)} containers would be copied while they run.", None)
+        ret["changes"] = {str(ctid): {"old": "", "new": text} for ctid, text in _passes(todo).items()}
+        return _end(ret, f"{len(todo)} containers were copied while they run.")
+    except FAULTS as error:
+        return _failed(ret, error)
+
+
+def _to_copy():
+    """The containers to move whose live copy is not on the share."""
+    ctids = __salt__["cloudstor.to_move"]()
+    if __salt__["cloudstor.state"]() == "nfs" or not ctids:
+        return []
+    known, me = __salt__["cloudstor.owners"](), __salt__["cloudstor.node"]()
+    foreign = [
+        f"container {ctid} belongs to {known[ctid]['node']}"
+        for ctid in ctids
+        if known.get(ctid, {}).get("node", me) != me
+    ]
+    if foreign:
+        raise CommandExecutionError("; ".join(foreign))
+    return [ctid for ctid in ctids if known.get(ctid, {}).get("store") != "nfs"]
+
+
+def _passes(ctids):
+    """Copy until a pass is small; returns id to a text about the last pass."""
+    wanted = __salt__["cloudstor.settings"]()["sync"]
+    __salt__["cloudstor.claim"](ctids, "local")
+    for turn in range(1, wanted["passes"] + 1):
+        __salt__["cloudstor.tell"]("presync", "intent", note=f"pass {turn}, {len(ctids)} containers")
+        done = __salt__["cloudstor.sync"](
+            ctids,
+            on_done=lambda ctid, entry: __salt__["cloudstor.tell"](
+                "presync", "done", container=ctid, note=_amount(entry)
+            ),
+        )
+        longest = max(entry["seconds"] for entry in done.values())
+        if longest < wanted["small"]:
+            break
+    __salt__["cloudstor.claim"](ctids, "local", {ctid: entry["size"] for ctid, entry in done.items()})
+    __salt__["cloudstor.tell"](
+        "presync", "verified", note=f"{turn} passes, the last took {longest:.1f} s at most"
+    )
+    return {ctid: f"pass {turn}: {_amount(entry)}" for ctid, entry in done.items()}
+
+
+def _amount(entry):
+    return f"{entry['files']} files, {entry['bytes'] / 1e6:.1f} MB in {entry['seconds']:.1f} s"
+
+
+def synced(name):
+    """
+    The share has a complete and verified copy of every container of the manifest; all of them are down.
+
+    name
+        A sentence for people.
+
+    .. code-block:: yaml
+
+        The last changes are on the share:
+          cloudstor.synced: []
+    """
+    ret = _ret(name)
+    try:
+        todo = _to_copy()
+        if not todo:
+            return _end(ret, "No container has its live copy on local storage.")
+        ret["changes"] = {str(ctid): {"old": "nearly copied", "new": "copied and verified"} for ctid in todo}
+        if __opts__["test"]:
+            return _end(ret, f"{len(todo)} containers would be copied.", None)
+        _mark("sync", "intent", note=f"{len(todo)} containers")
+        done = __salt__["cloudstor.sync"](
+            todo, True, lambda ctid, entry: _mark("sync", "verified", container=ctid, note=_amount(entry))
+        )
+        ret["changes"] = {str(ctid): {"old": "", "new": _amount(entry)} for ctid, entry in done.items()}
+        _mark("sync", "verified")
+        return _end(ret, f"{len(done)} containers were copied and verified.")
+    except FAULTS as error:
+        return _failed(ret, error)
+
+
+def owned(name):
+    """
+    The owner records on the share say that the live copies of the manifest's containers are there, owned by this node.
+
+    name
+        A sentence for people.
+
+    .. code-block:: yaml
+
+        The share's copies are the live ones:
+          cloudstor.owned: []
+    """
+    ret = _ret(name)
+    try:
+        todo = _to_copy()
+        if not todo:
+            return _end(ret, "The live copies are on the share.")
+        ret["changes"] = {str(ctid): {"old": "local", "new": "nfs"} for ctid in todo}
+        if __opts__["test"]:
+            return _end(ret, f"{len(todo)} owner records would be written.", None)
+        unproved = [ctid for ctid in todo if not __salt__["cloudstor.reached"]("sync", "verified", ctid)]
+        if unproved:
+            raise CommandExecutionError(f"containers {', '.join(map(str, unproved))} have no verified copy")
+        _mark("owner", "intent")
+        __salt__["cloudstor.claim"](todo, "nfs")
+        _mark("owner", "verified")
+        return _end(ret, f"{len(todo)} containers have their live copy on the share.")
+    except FAULTS as error:
+        return _failed(ret, error)
+
+
+def snapshotted(name):
+    """
+    The conf directory is kept as vz-scripts.tar.gz and vz.conf beside it, as they were before this migration.
+
+    name
+        A sentence for people.
+
+    .. code-block:: yaml
+
+        The confs are kept:
+          cloudstor.snapshotted: []
+    """
+    ret = _ret(name)
+    try:
+        if __salt__["cloudstor.reached"]("snapshot"):
+            return _end(ret, "The confs were kept when this migration began.")
+        ret["changes"] = {"snapshot": {"old": "", "new": "vz-scripts.tar.gz and vz.conf"}}
+        if __opts__["test"]:
+            return _end(ret, "The confs would be kept.", None)
+        _mark("snapshot", "intent")
+        kept = __salt__["cloudstor.snapshot"]()
+        ret["changes"]["snapshot"]["new"] = ", ".join(f"{path} ({size} bytes)" for path, size in kept.items())
+        _mark("snapshot", "verified", note=", ".join(kept))
+        return _end(ret, "The confs were kept and read back.")
+    except FAULTS as error:
+        return _failed(ret, error)
+
+
+def conf_share_prepared(name):
+    """
+    The conf share has this node's confs as they are to be on NFS, and nothing of another node was touched.
+
+    name
+        A sentence for people.
+
+    .. code-block:: yaml
+
+        The conf share is ready:
+          cloudstor.conf_share_prepared: []
+    """
+    ret = _ret(name)
+    try:
+        if __salt__["cloudstor.state"]() == "nfs" or _mounted("conf"):
+            return _end(ret, "The conf share is in use.")
+        ret["changes"] = __salt__["cloudstor.conf_share"](test=True)
+        if not ret["changes"]:
+            return _end(ret, "The conf share has this node's confs.")
+        if __opts__["test"]:
+            return _end(ret, f"{len(ret['changes'])} files would be brought to the conf share.", None)
+        _mark("conf_share", "intent")
+        ret["changes"] = __salt__["cloudstor.conf_share"]()
+        _mark("conf_share", "verified", note=f"{len(ret['changes'])} files")
+        return _end(ret, f"{len(ret['changes'])} files were brought to the conf share and compared.")
+    except FAULTS as error:
+        return _failed(ret, error)
+
+
+def _mounted(share):
+    return __salt__["ringfree_nfs.in_use"]()[share]["mounted"]
+
+
+def mounted(name, shares):
+    """
+    Shares of the SAN in use are mounted where the pillar says.
+
+    Core's ``mount.mounted`` compares NFS options as text and remounts, lazily when busy, a store under running
+    containers (https://github.com/saltstack/salt/issues/65351), so this one only ever mounts what is not mounted.
+
+    name
+        A sentence for people.
+
+    shares
+        List of ``private``, ``root``, ``conf``.  ``conf`` is mounted only when it holds the same files as the directory
+        that it will hide.
+
+    .. code-block:: yaml
+
+        The containers' store is mounted:
+          cloudstor.mounted:
+            - shares: [private, root]
+    """
+    ret = _ret(name)
+    try:
+        found = __salt__["ringfree_nfs.in_use"]()
+        todo = [share for share in shares if not found[share]["mounted"]]
+        ret["changes"] = {
+            found[share]["mount"]: {"old": found[share]["source"], "new": found[share]["wanted"]}
+            for share in todo
+        }
+        if not todo:
+            drift = "; ".join(__salt__["ringfree_nfs.drift"]())
+            left = f" Left as it is until the next unmount: {drift}." if drift else ""
+            return _end(ret, f"Mounted from the SAN in use.{left}")
+        wrong = [
+            f"{found[share]['mount']} is mounted from {found[share]['source']}"
+            for share in todo
+            if found[share]["source"]
+        ]
+        if wrong:
+            raise CommandExecutionError("; ".join(wrong) + ": a store in use is never remounted")
+        if __opts__["test"]:
+            return _end(ret, f"{len(todo)} shares would be mounted.", None)
+        step = "mount_conf" if "conf" in todo else "mount"
+        _mark(step, "intent", note=", ".join(todo))
+        for share in todo:
+            _mount(share, found[share])
+        _mark(step, "verified", note=", ".join(todo))
+        return _end(ret, f"{len(todo)} shares were mounted.")
+    except FAULTS as error:
+        return _failed(ret, error)
+
+
+def _mount(share, entry):
+    """Mount one share; the conf share only over a directory that says the same."""
+    if share == "conf":
+        unlike = __salt__["cloudstor.conf_share"](test=True)
+        if unlike:
+            raise CommandExecutionError(
+                f"the conf share lacks or changes {', '.join(sorted(unlike))}; it was not mounted"
+            )
+    if not os.path.isdir(entry["mount"]):
+        raise CommandExecutionError(f"the mount point {entry['mount']} does not exist")
+    __salt__["ringfree_nfs.mount"](entry["wanted"], entry["mount"])
+    if share == "conf":
+        _confs_lead_to_share()
+
+
+def _confs_lead_to_share():
+    """After the conf share hid the local directory, every container of the manifest resolves to the share."""
+    shares = __salt__["cloudstor.settings"]()["shares"]
+    for ctid in __salt__["vz.manifest"]() or []:
+        conf = __salt__["vz.config"](ctid)
+        for key, share in (("private", "private"), ("root", "root")):
+            wanted = f"{shares[share]['mount']}/{ctid}"
+            if conf[key] != wanted:
+                raise CommandExecutionError(
+                    f"on the conf share the {key} of container {ctid} is {conf[key]}, not {wanted}"
+                )
+
+
+def guarded(name):
+    """
+    Nobody but the migration can start a container of this node, until the commit.
+
+    name
+        A sentence for people.
+
+    .. code-block:: yaml
+
+        Nothing starts by itself:
+          cloudstor.guarded: []
+    """
+    ret = _ret(name)
+    try:
+        if __salt__["cloudstor.state"]() == "nfs":
+            return _end(ret, "The node is on NFS; the guard is lifted.")
+        ret["changes"] = __salt__["cloudstor.guard"](test=True)
+        if not ret["changes"]:
+            return _end(ret, "Nothing starts by itself.")
+        if __opts__["test"]:
+            return _end(ret, "Containers would be kept from starting by themselves.", None)
+        _mark("guard", "intent")
+        ret["changes"] = __salt__["cloudstor.guard"]()
+        if __salt__["cloudstor.guard"](test=True):
+            raise CommandExecutionError("the guard was written and does not read as declared")
+        _mark("guard", "verified")
+        return _end(ret, "Nothing starts by itself.")
+    except FAULTS as error:
+        return _failed(ret, error)
+
+
+def committed(name):
+    """
+    The node stays on NFS: verified once more, noted in the journal, containers may start by themselves again.
+
+    name
+        A sentence for people.
+
+    .. code-block:: yaml
+
+        The node stays on NFS:
+          cloudstor.committed: []
+    """
+    ret = _ret(name)
+    try:
+        if __salt__["cloudstor.state"]() == "nfs":
+            return _end(ret, "The node is on NFS.")
+        ret["changes"] = {"state": {"old": __salt__["cloudstor.state"](), "new": "nfs"}}
+        if __opts__["test"]:
+            return _end(ret, "The node would be committed to NFS.", None)
+        faults = __salt__["cloudstor.faults_on_nfs"]()
+        if faults:
+            raise CommandExecutionError("not committed: " + "; ".join(faults))
+        _mark("commit", "intent")
+        __salt__["cloudstor.unguard"]()
+        _mark("commit", "verified")
+        __salt__["cloudstor.settle"]("nfs")
+        return _end(ret, __salt__["cloudstor.whereabouts"]())
+    except FAULTS as error:
+        return _failed(ret, error)
+
+
+def reverted(name, data=None):
+    """
+    The node is on local storage, as before its migration: one best-effort state that reports every sub-step.
+
+    name
+        A sentence for people.
+
+    data : None
+        ``discard`` or ``sync_back``: what becomes of what containers wrote on NFS; ``None`` for
+        ``ringfree:rollback:data``.
+
+    .. code-block:: yaml
+
+        The node is back on local storage:
+          cloudstor.reverted:
+            - data: sync_back
+    """
+    ret = _ret(name)
+    try:
+        ret["changes"] = __salt__["ringfree_revert.plan"]()
+        if not ret["changes"]:
+            return _end(ret, __salt__["cloudstor.whereabouts"]())
+        if __opts__["test"]:
+            return _end(ret, "The node would go back to local storage.", None)
+        steps = __salt__["ringfree_revert.revert"](data)
+        ret["changes"] = {
+            step["what"]: {"old": "", "new": step["detail"] or "done"} for step in steps if step["ok"]
+        }
+        bad = [
+            f"{step['what']}: {step['detail']} Type on the node: {step['command']}"
+            for step in steps
+            if not step["ok"]
+        ]
+        if bad:
+            raise CommandExecutionError("What could not be done: " + "; ".join(bad))
+        return _end(ret, __salt__["cloudstor.whereabouts"]())
+    except FAULTS as error:
+        return _failed(ret, error)

@@ -1,0 +1,228 @@
+"""
+The journal of a node: what was about to happen, what happened, what was proved.
+
+One JSON document per node, written atomically, readable by a person::
+
+    {"version": 1, "node": "node001", "state": "in_flight", "since": 1700000000.0,
+     "steps": {"stop": {"intent": 1700000000.0, "done": ..., "verified": ...}},
+     "containers": {"101": {"stop": {...}, "sync": {...}}},
+     "facts": {"load": 0.4}, "history": [{"state": "local", "until": 1700000000.0}]}
+
+The journal says where to look; truth is probed.
+"""
+
+import copy
+import json
+
+VERSION = 1
+PHASES = ("intent", "done", "verified")
+STATES = ("local", "in_flight", "nfs")
+#: Every step of a node's migration, in the order in which it happens, and the way back.
+STEPS = (
+    "presync",
+    "packages",
+    "manifest",
+    "snapshot",
+    "variables",
+    "mount",
+    "conf_share",
+    "guard",
+    "stop",
+    "vz_conf",
+    "sync",
+    "owner",
+    "container_confs",
+    "vz_restart",
+    "mount_conf",
+    "start",
+    "commit",
+    "revert",
+)
+
+
+def steps():
+    """
+    Name every step of a node's migration.
+
+    Returns a list of names, in the order in which they happen.
+    """
+    return list(STEPS)
+
+
+def new(node, now):
+    """
+    A journal for a node that has never been migrated.
+
+    node
+        The node's minion id.
+
+    now
+        Seconds since the epoch.
+
+    Returns the journal (a dictionary).
+    """
+    return {
+        "version": VERSION,
+        "node": node,
+        "state": "local",
+        "since": now,
+        "steps": {},
+        "containers": {},
+        "facts": {},
+        "history": [],
+    }
+
+
+def begin(journal, now):
+    """
+    Open a migration: the node is in flight from here on.
+
+    A journal that is in flight already keeps its steps (the run continues); any other starts afresh.
+
+    journal
+        The journal.
+
+    now
+        Seconds since the epoch.
+
+    Returns the new journal.
+    """
+    journal = copy.deepcopy(journal)
+    if journal["state"] != "in_flight":
+        journal.update(steps={}, containers={}, facts={})
+        journal = settle(journal, "in_flight", now)
+    return journal
+
+
+def mark(journal, step, phase, now, container=None, note=None):
+    """
+    Note a phase of a step.
+
+    journal
+        The journal.
+
+    step
+        One of :py:func:`steps`.
+
+    phase
+        ``intent`` (about to), ``done`` or ``verified``.  ``intent`` forgets earlier phases of the step.
+
+    now
+        Seconds since the epoch.
+
+    container : None
+        A container id when the step is noted for one container.
+
+    note : None
+        Anything that JSON can hold, kept with the step.
+
+    Returns the new journal.  Raises ValueError for an unknown step or phase.
+    """
+    if step not in STEPS:
+        raise ValueError(f"unknown step '{step}'")
+    if phase not in PHASES:
+        raise ValueError(f"unknown phase '{phase}'")
+    journal = copy.deepcopy(journal)
+    place = journal["steps"]
+    if container is not None:
+        place = journal["containers"].setdefault(str(container), {})
+    record = {} if phase == "intent" else dict(place.get(step, {}))
+    record[phase] = now
+    if note is not None:
+        record["note"] = note
+    place[step] = record
+    return journal
+
+
+def reached(journal, step, phase="verified", container=None):
+    """
+    Whether a step has come as far as a phase.
+
+    journal
+        The journal.
+
+    step
+        One of :py:func:`steps`.
+
+    phase : verified
+        The phase asked for.
+
+    container : None
+        A container id, or ``None`` for the node's own step.
+
+    Returns True or False.
+    """
+    place = journal["steps"] if container is None else journal["containers"].get(str(container), {})
+    return phase in place.get(step, {})
+
+
+def settle(journal, state, now):
+    """
+    Change the state of the node.
+
+    journal
+        The journal.
+
+    state
+        ``local``, ``in_flight`` or ``nfs``.
+
+    now
+        Seconds since the epoch.
+
+    Returns the new journal; the state left behind goes to ``history``.
+    """
+    if state not in STATES:
+        raise ValueError(f"unknown state '{state}'")
+    journal = copy.deepcopy(journal)
+    journal["history"].append({"state": journal["state"], "since": journal["since"], "until": now})
+    journal["state"] = state
+    journal["since"] = now
+    return journal
+
+
+def dump(journal):
+    """
+    The journal as text for its file.
+
+    journal
+        The journal.
+
+    Returns bytes.
+    """
+    return json.dumps(journal, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def load(data):
+    """
+    Read a journal's file.
+
+    data
+        Bytes, or ``None`` when there is no file.
+
+    Returns ``{"journal": dict or None, "fault": text or None}``: neither when there is no file; a fault
+    when the file is damaged or of another version.
+    """
+    if data is None:
+        return {"journal": None, "fault": None}
+    try:
+        journal = json.loads(data)
+    except ValueError as error:
+        return {"journal": None, "fault": f"it is no JSON: {error}"}
+    fault = _fault(journal)
+    return {"journal": None if fault else journal, "fault": fault}
+
+
+def _fault(journal):
+    """Say what keeps a parsed document from being a journal, or return None."""
+    if not isinstance(journal, dict) or journal.get("version") != VERSION:
+        return f"it is no journal of version {VERSION}"
+    wanted = {"node": str, "steps": dict, "containers": dict, "facts": dict, "history": list}
+    for key, kind in wanted.items():
+        if not isinstance(journal.get(key), kind):
+            return f"'{key}' is missing or of the wrong kind"
+    for where, steps in {"steps": journal["steps"], **journal["containers"]}.items():
+        if not isinstance(steps, dict) or not all(isinstance(phases, dict) for phases in steps.values()):
+            return f"the steps of '{where}' are of the wrong kind"
+    if journal.get("state") not in STATES or not isinstance(journal.get("since"), (int, float)):
+        return "'state' or 'since' is missing or of the wrong kind"
+    return None

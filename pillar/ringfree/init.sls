@@ -1,0 +1,117 @@
+# The worked example. Every key of the pillar `ringfree` is here; where a key is not marked REQUIRED, what stands here is
+# its default and the line can be left out. `salt-run ringfree.preflight` names every fault with its key.
+ringfree:
+  # nodes: REQUIRED, see fleet.sls
+
+  # How many nodes move at the same time, once the first one is done. 1 to 100.
+  batch: 1
+
+  # Seconds until the master first asks a node whether it still works on a step. 30 to 3600.
+  timeout: 120
+
+  monitoring:
+    # The minion that runs the monitoring, and its services. Only those that ran before are started again afterwards.
+    # Default: no host and no service, so nothing is silenced.
+    host: mon001
+    services: [nagios, shinken]
+    # Seconds after which the monitoring host starts them again by itself, whatever became of the migration.
+    expiry: 21600
+
+  nfs:
+    # REQUIRED: addresses of the two SANs, as the nodes reach them; they go to /etc/ringfree/nfsip.1 and nfsip.2.
+    primary: 10.77.0.21
+    secondary: 10.77.0.22
+    # Which one is mounted; its address goes to /etc/ringfree/nfs.
+    use: primary
+    # Mount options. 'soft' is refused: it corrupts running containers when the SAN is slow (nfs(5)). Kernels of OpenVZ 6
+    # know NFS 3 and 4.0; ploop containers need vers=3; nolock is right while one node at a time uses a container.
+    options: vers=3,proto=tcp,hard,nolock,timeo=600,retrans=2
+    # Seconds for each call that touches NFS. A hung SAN becomes a failure, not a silent wait.
+    deadline: 60
+
+  # The exports of the SAN and where a node mounts them. They go to /etc/ringfree/nfsvzstor, nfsvzroot and nfsvzconf.
+  shares:
+    private: {export: /rf-images/pbx, mount: /vz/nfsprivate}
+    root: {export: /rf-images/pbxroot, mount: /vz/nfsroot}
+    conf: {export: /rf-images/vzconf, mount: /etc/sysconfig/vz-scripts}
+
+  # How a node reaches the SAN for the copy. The key and the pinned host keys are files on the node.
+  ssh:
+    user: root
+    port: 22
+    key: /etc/ringfree/ssh/id_ed25519
+    known_hosts: /etc/ringfree/ssh/known_hosts
+    # The pinned host keys can stand here instead; known_hosts is not used then. Address to public key, such as
+    # {10.77.0.21: 'ssh-ed25519 AAAA...'}: the first two fields of /etc/ssh/ssh_host_ed25519_key.pub on the SAN.
+    host_keys: {}
+    cipher: aes128-gcm@openssh.com
+
+  sync:
+    # Containers that are copied at the same time, over one connection. 1 to 8.
+    workers: 4
+    # While containers run the copy is repeated until a pass takes less than `small` seconds, at most `passes` times.
+    passes: 4
+    small: 20
+    # More deletions than this in one container's copy stop the migration.
+    max_delete: 1000
+    # Seconds without a byte from the SAN; and seconds for the copy of one container.
+    timeout: 600
+    deadline: 43200
+    # What the verifying pass after the final copy compares: quick (size, time, owner, mode, links) or checksum (contents too).
+    verify: quick
+    # Whether a copy that is on the share already, and that nobody owns (made by hand), may be overwritten.
+    adopt: false
+    # Percent of room that must be left over on the SAN.
+    spare: 5
+
+  # Update packages of the node and of the running containers before they move: yum, dnf or apt-get, whichever is there.
+  packages:
+    node: true
+    containers: true
+    workers: 2
+    deadline: 7200
+
+  containers:
+    # Usually per node: see node001.sls.
+    priority: []
+    exempt: {}
+    # What must answer in every container before it counts as started: a command inside it, or a TCP port at its first
+    # address; `expect` is a regular expression for the answer. A check that cannot be made counts as failed.
+    checks:
+      asterisk:
+        exec: [asterisk, -rx, core show version]
+        expect: '^Asterisk \S+'
+      apache:
+        port: 80
+        send: "HEAD / HTTP/1.0\r\n\r\n"
+        expect: '^HTTP/1\.[01] [1-5]\d\d'
+      postfix:
+        port: 25
+        expect: '^220 '
+
+  # Containers that are stopped at the same time; seconds for each (vzctl kills after STOP_TIMEOUT, 120 s by default).
+  stop:
+    workers: 8
+    deadline: 300
+
+  start:
+    # Containers that are started at the same time, after the priority ones; seconds for each.
+    workers: 4
+    deadline: 300
+    # Seconds until all services of started containers must answer.
+    answer: 120
+    # The load that is normal, for each CPU. Each start waits for it, and for the SAN to answer quickly, at most `pace`
+    # seconds; before the commit the load must be back to normal within `load_wait` seconds.
+    load_per_cpu: 4.0
+    pace: 10
+    load_wait: 600
+
+  rollback:
+    # What containers wrote on NFS: discard (the local copies of the stop start as they are; the list of changed files and
+    # the copies on the SAN stay) or sync_back (copied to local storage first; what that replaces is kept beside it).
+    data: discard
+    # Seconds that a rollback waits for whatever still runs on the node, before it ends that.
+    idle: 60
+
+  # What the export cannot store and containers use, and you accept to lose: acl, xattr, capability.
+  accept: []

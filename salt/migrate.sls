@@ -1,0 +1,99 @@
+# salt-run state.orch migrate
+# Moves the nodes of the pillar (or pillar='{"nodes": ["node001"]}') to NFS: the first one alone, then in batches.
+# Runs again: continues where it stopped, and finds nothing to do on nodes that are on NFS.
+{%- set ringfree = salt['pillar.get']('ringfree', {}) %}
+{%- set nodes = salt['pillar.get']('nodes') or salt['pillar.get']('ringfree:nodes', []) %}
+{%- set monitor = salt['pillar.get']('ringfree:monitoring:host') %}
+{%- set minions = nodes + [monitor] if monitor else nodes %}
+{%- set timeout = salt['pillar.get']('ringfree:timeout', 120) %}
+
+The master has the modules:
+  salt.runner:
+    - name: saltutil.sync_all
+
+The migration begins:
+  salt.runner:
+    - name: ringfree.begin
+    - what: migrate
+    - pillar: {{ ringfree | json }}
+    - nodes: {{ nodes | json }}
+    - raises: false
+    - require:
+      - salt: The master has the modules
+
+The minions have the modules:
+  salt.function:
+    - name: saltutil.sync_all
+    - tgt: {{ minions | json }}
+    - tgt_type: list
+    - expect_minions: true
+    - require:
+      - salt: The migration begins
+
+The minions have the pillar:
+  salt.function:
+    - name: saltutil.refresh_pillar
+    - tgt: {{ minions | json }}
+    - tgt_type: list
+    - expect_minions: true
+    - kwarg:
+        wait: true
+    - require:
+      - salt: The minions have the modules
+
+Every node is fit to move:
+  salt.runner:
+    - name: ringfree.preflight
+    - pillar: {{ ringfree | json }}
+    - nodes: {{ nodes | json }}
+    - raises: false
+    - require:
+      - salt: The minions have the pillar
+
+{%- if monitor %}
+
+# Left alone when every node is on NFS already. onlyif runs on the master.
+Monitoring is silent:
+  salt.state:
+    - tgt: [{{ monitor | json }}]
+    - tgt_type: list
+    - sls: ringfree.monitoring.silent
+    - timeout: {{ timeout }}
+    - onlyif:
+      - fun: saltutil.runner
+        name: ringfree.pending
+        nodes: {{ nodes | json }}
+        pillar: {{ ringfree | json }}
+    - require:
+      - salt: Every node is fit to move
+{%- endif %}
+
+# One step: it ends when the last node has ended, also of those that move at the same time.
+The nodes move:
+  salt.runner:
+    - name: state.orchestrate
+    - mods: orch.line
+    - pillar: {{ {'ringfree': ringfree, 'nodes': nodes} | json }}
+    - require:
+      - salt: {{ 'Monitoring is silent' if monitor else 'Every node is fit to move' }}
+
+{%- if monitor %}
+
+# Whatever became of the nodes.
+Monitoring is back:
+  salt.state:
+    - tgt: [{{ monitor | json }}]
+    - tgt_type: list
+    - sls: ringfree.monitoring.restored
+    - timeout: {{ timeout }}
+    - require:
+      - salt: The migration begins
+{%- endif %}
+
+The migration ends:
+  salt.runner:
+    - name: ringfree.end
+    - pillar: {{ ringfree | json }}
+    - nodes: {{ nodes | json }}
+    - require:
+      - salt: The migration begins

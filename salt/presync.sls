@@ -1,0 +1,67 @@
+# salt-run state.orch presync
+# Copies the containers of the nodes while they run; for the days before. Runs again as often as you like.
+{%- set ringfree = salt['pillar.get']('ringfree', {}) %}
+{%- set nodes = salt['pillar.get']('nodes') or salt['pillar.get']('ringfree:nodes', []) %}
+
+The master has the modules:
+  salt.runner:
+    - name: saltutil.sync_all
+
+The pre-sync begins:
+  salt.runner:
+    - name: ringfree.begin
+    - what: presync
+    - pillar: {{ ringfree | json }}
+    - nodes: {{ nodes | json }}
+    - raises: false
+    - require:
+      - salt: The master has the modules
+
+The nodes have the modules:
+  salt.function:
+    - name: saltutil.sync_all
+    - tgt: {{ nodes | json }}
+    - tgt_type: list
+    - expect_minions: true
+    - require:
+      - salt: The pre-sync begins
+
+The nodes have the pillar:
+  salt.function:
+    - name: saltutil.refresh_pillar
+    - tgt: {{ nodes | json }}
+    - tgt_type: list
+    - expect_minions: true
+    - kwarg:
+        wait: true
+    - require:
+      - salt: The nodes have the modules
+
+Every node is fit to move:
+  salt.runner:
+    - name: ringfree.preflight
+    - pillar: {{ ringfree | json }}
+    - nodes: {{ nodes | json }}
+    - raises: false
+    - require:
+      - salt: The nodes have the pillar
+
+{%- for node in nodes %}
+
+{{ node }} is nearly copied:
+  salt.state:
+    - tgt: [{{ node | json }}]
+    - tgt_type: list
+    - sls: ringfree.presync
+    - timeout: {{ ringfree.get('timeout', 120) }}
+    - require:
+      - salt: Every node is fit to move
+{%- endfor %}
+
+The pre-sync ends:
+  salt.runner:
+    - name: ringfree.end
+    - pillar: {{ ringfree | json }}
+    - nodes: {{ nodes | json }}
+    - require:
+      - salt: The pre-sync begins

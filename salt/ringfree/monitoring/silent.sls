@@ -1,0 +1,7 @@
+# On the monitoring host: quiet for the time of a migration.
+{%- set monitoring = salt['cloudstor.settings']().monitoring %}
+
+Monitoring is silent:
+  ringfree_monitoring.silent:
+    - services: {{ monitoring.services | json }}
+    - expiry: {{ monitoring.expiry | json }}

@@ -1,0 +1,46 @@
+# Everything that can be done before a container stops.
+{%- set ringfree = salt['cloudstor.settings']() %}
+{%- set shares = ringfree.shares %}
+
+The containers that run are written down:
+  vz.manifested:
+    - failhard: true
+
+The confs are kept:
+  cloudstor.snapshotted:
+    - failhard: true
+
+Containers that do not move keep their paths:
+  vz.others_pinned:
+    - keys: [VE_ROOT, VE_PRIVATE, DISK_QUOTA]
+    - failhard: true
+
+{%- for share in ('private', 'root') %}
+
+The mount point {{ shares[share].mount }} is there:
+  file.directory:
+    - name: {{ shares[share].mount | json }}
+    - makedirs: true
+    - unless:
+      - fun: mount.is_mounted
+        args: [{{ shares[share].mount | json }}]
+    - mode: '0700'
+    - failhard: true
+{%- endfor %}
+
+The variables say where the SAN is:
+  ringfree_nfs.variables:
+    - failhard: true
+
+The containers' store is mounted:
+  cloudstor.mounted:
+    - shares: [private, root]
+    - failhard: true
+
+Nothing starts by itself:
+  cloudstor.guarded:
+    - failhard: true
+
+The conf share is ready:
+  cloudstor.conf_share_prepared:
+    - failhard: true
