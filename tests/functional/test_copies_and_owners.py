@@ -1,0 +1,569 @@
+"""The execution module cloudstor: journal, copies on the SAN and their owners, snapshot, conf share, guard, pace."""
+
+import json
+import os
+import stat
+
+import pytest
+from migration_steps import until
+from salt.exceptions import CommandExecutionError
+
+
+@pytest.fixture
+def cloudstor(fleet):
+    """`cloudstor("journal")` calls a function of the module on the fleet's node."""
+    return lambda function, *args, **kwargs: fleet.minion().modules[f"cloudstor.{function}"](*args, **kwargs)
+
+
+def refused(words, call, *args, **kwargs):
+    """The call is refused with these words; returns all that it said."""
+    with pytest.raises(CommandExecutionError, match=words) as error:
+        call(*args, **kwargs)
+    return str(error.value)
+
+
+# --- settings and journal -------------------------------------------------------------------------------------------
+
+
+def test_all_faults_of_the_pillar_are_told_at_once(fleet, cloudstor):
+    fleet.pillar.update(batch=0, nfs={"primary": "10.77.0.21"}, speed="high")
+    said = refused("the pillar is wrong", cloudstor, "settings")
+    for key in ("ringfree:batch", "ringfree:nfs:secondary: is missing", "ringfree:speed: unknown key"):
+        assert key in said
+
+
+def test_a_node_without_journal_is_on_local_storage(fleet, cloudstor):
+    before = fleet.tree()
+    assert cloudstor("state") == "local"
+    assert cloudstor("journal")["node"] == "node001"
+    assert not cloudstor("reached", "stop")
+    assert fleet.tree() == before
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0" * 4096,
+        b'{"version": 1, "node": "node001", "sta',
+        b"[]",
+        b'{"version": 2}',
+        b'{"version": 1}',
+    ],
+    ids=["empty", "zeros", "half written", "list", "other version", "keys missing"],
+)
+def test_h17_a_damaged_journal_is_refused_and_left_as_it_is(fleet, cloudstor, data):
+    (fleet.folder / "var/journal.json").write_bytes(data)
+    before = fleet.tree()
+    for function, args in (
+        ("journal", ()), ("state", ()), ("begin", ()), ("mark", ("stop", "intent")), ("settle", ("nfs",)),
+        ("remember", ("load", 1)), ("reached", ("stop",)),
+    ):  # fmt: skip
+        said = refused("journal.json is damaged", cloudstor, function, *args)
+        assert "cloudstor.status" in said
+    assert fleet.tree() == before
+    status = cloudstor("status")
+    assert (status["state"], bool(status["journal_fault"])) == ("unknown", True)
+    assert status["containers"][101]["store"] == "local"
+
+
+def test_steps_are_noted_for_the_node_and_for_containers(fleet, cloudstor):
+    cloudstor("begin")
+    cloudstor("mark", "stop", "intent")
+    cloudstor("mark", "stop", "verified", container=101, note="well")
+    assert cloudstor("reached", "stop", "verified", 101)
+    assert not cloudstor("reached", "stop")
+    assert not cloudstor("reached", "stop", "verified", 102)
+    assert cloudstor("reached", "stop", "intent")
+    assert [data["container"] for _, data in fleet.told] == [None, 101]
+    kept = json.loads((fleet.folder / "var/journal.json").read_text())
+    assert kept["containers"]["101"]["stop"]["note"] == "well"
+    assert stat.S_IMODE((fleet.folder / "var/journal.json").stat().st_mode) == 0o600
+
+
+def test_a_migration_that_goes_on_keeps_what_was_noted(cloudstor):
+    cloudstor("begin")
+    cloudstor("mark", "manifest", "verified")
+    cloudstor("begin")
+    assert cloudstor("reached", "manifest")
+
+
+def test_whereabouts_is_one_sentence_with_the_next_command(fleet, cloudstor):
+    assert cloudstor("whereabouts") == "node001 is on local storage: no container was moved."
+    until(fleet, "vz.stopped")()
+    fleet.minion().modules["vz.start"]([102], force=True)
+    assert cloudstor("whereabouts") == (
+        "node001 is in flight: of 3 containers 1 run from local storage, 2 are down. "
+        "'salt-run state.orch migrate' continues."
+    )
+
+
+# --- owners ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_claim_is_written_and_read_back(fleet, cloudstor):
+    assert cloudstor("owners") == {}
+    assert set(cloudstor("claim", [101, 102], "local")) == {101, 102}
+    assert fleet.owner(101)["generation"] == "1"
+    first = (fleet.san("pbx/.ringfree/owner/101")).stat().st_mtime_ns
+    cloudstor("claim", [101], "local")
+    assert fleet.san("pbx/.ringfree/owner/101").stat().st_mtime_ns == first
+    cloudstor("claim", [101], "local", {101: 77})
+    cloudstor("claim", [101], "nfs")
+    assert fleet.owner(101) == {**fleet.owner(101), "store": "nfs", "generation": "3", "copied": "77"}
+    assert fleet.owner(102)["store"] == "local"
+    assert set(cloudstor("owners")) == {101, 102}
+
+
+def test_h12_a_container_of_another_node_is_not_claimed(fleet, cloudstor):
+    fleet.own(101, node="node002", store="local")
+    before = fleet.tree()
+    said = refused("container 101 belongs to node002", cloudstor, "claim", [102, 101], "nfs")
+    assert "nothing was written" in said
+    assert fleet.tree() == before
+
+
+@pytest.mark.parametrize(
+    "text", ["", "node=node001\n", "node=node001\nstore=tape\nsince=x\ngeneration=1\ncopied=0\n"]
+)
+def test_h12_a_damaged_owner_record_is_no_free_container(fleet, cloudstor, text):
+    fleet.own(102)
+    fleet.san("pbx/.ringfree/owner/101").write_text(text)
+    before = fleet.tree()
+    for function, args in (("owners", ()), ("claim", ([101], "nfs")), ("sync", ([103],))):
+        refused("/rf-images/pbx/.ringfree/owner/101 on the SAN", cloudstor, function, *args)
+    assert fleet.tree() == before
+
+
+def test_a_claim_that_the_san_did_not_keep_is_noticed(fleet, cloudstor):
+    fleet.rule("rsync.owners-to-share", "exit 0")
+    fleet.rule("rsync..ringfree", "exit 0")
+    refused("owner records of containers 101 are not what was written", cloudstor, "claim", [101], "local")
+
+
+def test_a_san_that_cannot_be_asked_is_not_an_empty_one(fleet, cloudstor):
+    fleet.rule("rsync", "echo 'connection reset' >&2; exit 12")
+    for function, args in (("owners", ()), ("claim", ([101], "local")), ("sync", ([101],))):
+        refused("connection reset", cloudstor, function, *args)
+    fleet.rule("rsync", "")
+    fleet.san("pbx").rename(fleet.san("gone"))
+    refused("No such file", cloudstor, "owners")
+
+
+def test_h29_a_wrong_host_key_is_said_plainly(fleet, cloudstor):
+    fleet.rule("ssh", "echo 'Host key verification failed.' >&2; exit 255")
+    refused("the SAN's host key is not the pinned one", cloudstor, "owners")
+    assert not fleet.calls("rsync")
+
+
+# --- copies ---------------------------------------------------------------------------------------------------------
+
+
+def test_h01_the_copy_keeps_everything_and_counts_deletions(fleet, cloudstor):
+    fleet.pillar["sync"] = {"max_delete": 7, "timeout": 11}
+    cloudstor("sync", [101])
+    (call,) = [call for call in fleet.calls("rsync -a") if "vz/private/101/" in call]
+    words = call.split()
+    assert {*"aHAXSx"} <= set(words[1])
+    assert {"--numeric-ids", "--delete-delay", "--max-delete=7", "--timeout=11"} <= set(words)
+    assert "--dry-run" not in words
+    assert words[-2:] == [f"{fleet.private(101)}/", "10.77.0.21:/rf-images/pbx/101/"]
+    for option in ("StrictHostKeyChecking=yes", "BatchMode=yes", f"UserKnownHostsFile={fleet.folder}"):
+        assert option in call
+    assert (fleet.san("pbx/101/etc/hostname")).read_text() == "Four Seasons hospice\n"
+
+
+def test_sync_says_what_it_copied(cloudstor):
+    seen = {}
+    done = cloudstor("sync", [101, 102], on_done=seen.__setitem__)
+    assert done == seen
+    assert {key: done[101][key] for key in ("files", "bytes", "deleted", "size")} == {
+        "files": 2, "bytes": 1000, "deleted": 0, "size": 1234,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("verify", ["quick", "checksum"])
+def test_the_final_copy_is_compared_as_the_pillar_says(fleet, cloudstor, verify):
+    fleet.pillar["sync"] = {"verify": verify}
+    fleet.minion().modules["vz.stop"]([101])
+    cloudstor("sync", [101], final=True)
+    copy, compare = [call for call in fleet.calls("rsync -a") if "vz/private/101/" in call]
+    assert "--dry-run" not in copy
+    assert "--dry-run" in compare
+    assert "--delete" in compare
+    assert ("--checksum" in compare) is (verify == "checksum")
+
+
+def wipe(fleet):
+    """The private area is there and empty, as under a mount that is missing."""
+    (fleet.private(101) / "etc/hostname").unlink()
+    for name in ("etc", "bin"):
+        (fleet.private(101) / name).rmdir()
+
+
+def on_nfs(fleet):
+    """The private area is on NFS."""
+    fleet.mount(f"9 1 0:9 / {fleet.private(101)} rw - nfs 10.77.0.22:/x rw")
+
+
+SOURCES = {
+    "missing": (lambda fleet: fleet.private(101).rename(fleet.folder / "vz/gone"), "is not there"),
+    "empty": (wipe, "holds no container tree"),
+    "no etc": (lambda fleet: (fleet.private(101) / "etc").rename(fleet.private(101) / "x"), "holds no container tree"),
+    "on NFS": (on_nfs, r"is on NFS \(10\.77\.0\.22:/x\)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("why", SOURCES)
+def test_h03_what_is_no_containers_tree_is_not_copied_over_the_sans(fleet, cloudstor, why):
+    fleet.san("pbx/101/etc").mkdir(parents=True)
+    spoil, words = SOURCES[why]
+    spoil(fleet)
+    before = fleet.tree()
+    refused(f"nothing was copied: container 101 .*{words}", cloudstor, "sync", [102, 101])
+    assert fleet.tree() == before
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"store": "nfs"}, "has its live copy on the share since 2026-02-26"),
+        ({"store": "local", "node": "node002"}, "belongs to node002 since 2026-02-26"),
+    ],
+)
+def test_h02_a_live_copy_on_the_share_is_never_overwritten(fleet, cloudstor, record, words):
+    fleet.own(101, **record)
+    before = fleet.tree()
+    refused(f"nothing was copied: container 101 {words}", cloudstor, "sync", [102, 101])
+    assert fleet.tree() == before
+
+
+def test_a_ploop_container_is_a_tree_too(fleet, cloudstor):
+    wipe(fleet)
+    (fleet.private(101) / "root.hdd").mkdir()
+    (fleet.private(101) / "root.hdd/DiskDescriptor.xml").touch()
+    assert cloudstor("source_fault", 101) is None
+    assert cloudstor("with_layout", 101, {})["VE_LAYOUT"] == "ploop"
+    assert cloudstor("with_layout", 102, {"A": "b"}) == {"A": "b", "VE_LAYOUT": "simfs"}
+
+
+@pytest.mark.parametrize("code", [1, 2, 3, 5, 11, 20, 23, 24, 25])
+def test_exit_codes_of_rsync_that_stop_the_final_copy(fleet, cloudstor, code):
+    fleet.minion().modules["vz.stop"]([101])
+    fleet.rule("rsync.101", f"echo x >> $W/var/tries; echo 'rsync error: so' >&2; exit {code}")
+    said = refused("container 101 was not copied", cloudstor, "sync", [101], final=True)
+    assert "rsync error: so" in said
+    assert f"exit code {code}" in said
+    assert (fleet.folder / "var/tries").read_text() == "x\n" * (3 if code == 24 else 1)
+
+
+@pytest.mark.parametrize("code", [10, 12, 30, 35, 255])
+def test_exit_codes_of_rsync_that_may_pass_are_tried_three_times(fleet, cloudstor, code):
+    tries = fleet.folder / "var/tries"
+    fleet.rule("rsync.101", f"echo x >> {tries}; [ $(wc -l < {tries}) -gt 2 ] || exit {code}")
+    assert set(cloudstor("sync", [101, 102])) == {101, 102}
+    fleet.rule("rsync.101", f"echo x >> {tries}; exit {code}")
+    tries.unlink()
+    refused("container 101 was not copied", cloudstor, "sync", [101, 102])
+    assert tries.read_text() == "x\n" * 3
+    assert len([call for call in fleet.calls("rsync -a") if "private/102/" in call]) == 2
+
+
+@pytest.mark.parametrize("words", ["Host key verification failed.", "Permission denied (publickey)."])
+def test_an_ssh_failure_that_no_second_try_cures_stops_at_once(fleet, cloudstor, words):
+    fleet.rule("rsync.101", f"echo x >> $W/var/tries; echo '{words}' >&2; exit 255")
+    refused("container 101 was not copied, the SAN", cloudstor, "sync", [101])
+    assert (fleet.folder / "var/tries").read_text() == "x\n"
+
+
+def test_vanished_files_are_good_while_a_container_runs(fleet, cloudstor):
+    fleet.rule("rsync.101.after", "exit 24")
+    assert set(cloudstor("sync", [101])) == {101}
+
+
+def test_a_comparison_that_cannot_be_made_fails(fleet, cloudstor):
+    fleet.minion().modules["vz.stop"]([101])
+    fleet.rule("rsync.101", "[ ! $dry ] || exit 23")
+    refused("container 101 was not verified", cloudstor, "sync", [101], final=True)
+
+
+# --- snapshot -------------------------------------------------------------------------------------------------------
+
+
+def test_the_snapshot_holds_every_conf_and_keeps_the_earlier_one(fleet, cloudstor):
+    fleet.conf(101).chmod(0o600)
+    (fleet.folder / "etc/vz/conf/ve-basic.conf-sample").symlink_to("101.conf")
+    kept = cloudstor("snapshot")
+    archive = fleet.folder / "etc/sysconfig/vz-scripts.tar.gz"
+    vz_conf = fleet.folder / "etc/vz/vz.conf.before-nfs"
+    assert set(kept) == {str(archive), str(vz_conf)}
+    assert vz_conf.read_bytes() == fleet.vz_conf.read_bytes()
+    first = archive.read_bytes()
+    found = fleet.minion().utils["ringfree_archive.unpack"](str(archive))
+    assert found["101.conf"]["data"] == fleet.conf(101).read_bytes()
+    assert found["101.conf"]["mode"] == 0o600
+    assert found["ve-basic.conf-sample"] == {"link": "101.conf"}
+    os.utime(archive, (1e9, 1e9))
+    cloudstor("snapshot")
+    (older,) = archive.parent.glob("vz-scripts.tar.gz.2001*")
+    assert older.read_bytes() == first
+    assert archive.exists()
+
+
+def test_a_snapshot_that_does_not_read_back_is_refused(fleet, cloudstor, monkeypatch):
+    real = os.rename
+
+    def cut(source, target):
+        if "vz-scripts.tar.gz" in str(target):
+            os.truncate(source, os.path.getsize(source) // 2)
+        real(source, target)
+
+    monkeypatch.setattr("os.rename", cut)
+    result = until(fleet, "cloudstor.snapshotted")()
+    assert result["result"] is False
+    assert "Traceback" not in result["comment"]
+    assert "confs cannot be kept" in result["comment"]
+
+
+# --- the conf share -------------------------------------------------------------------------------------------------
+
+
+def test_the_conf_share_gets_the_confs_as_they_are_to_be(fleet, cloudstor):
+    fleet.conf(103).chmod(0o600)
+    local = fleet.conf(101).read_bytes()
+    cloudstor("claim", [101, 102, 104], "local")
+    planned = cloudstor("conf_share", test=True)
+    assert list(fleet.san("vzconf").iterdir()) == []
+    assert cloudstor("conf_share") == planned
+    assert set(planned) == {"101.conf", "102.conf", "103.conf", "104.conf"}
+    there = fleet.san("vzconf/101.conf").read_bytes()
+    assert there.startswith(local)
+    assert f'VE_PRIVATE="{fleet.folder}/vz/nfsprivate/$VEID"\n'.encode() in there
+    assert b'VE_LAYOUT="simfs"\n' in there
+    assert b'DISK_QUOTA="no"\n' in there
+    assert fleet.san("vzconf/103.conf").read_bytes() == fleet.conf(103).read_bytes()
+    assert stat.S_IMODE(fleet.san("vzconf/103.conf").stat().st_mode) == 0o600
+    assert fleet.conf(101).read_bytes() == local
+    assert cloudstor("conf_share") == {}
+
+
+def test_h12_files_of_other_nodes_on_the_conf_share_stay(fleet, cloudstor):
+    (fleet.san("vzconf/201.conf")).write_text("of node002\n")
+    cloudstor("claim", [101, 102, 104], "local")
+    cloudstor("conf_share")
+    assert fleet.san("vzconf/201.conf").read_text() == "of node002\n"
+    calls = [call for call in fleet.calls("rsync") if call.endswith(":/rf-images/vzconf/")]
+    assert calls
+    assert not [call for call in calls if "--delete" in call and "confs-to-share" in call]
+
+
+def test_h12_another_nodes_conf_of_the_same_name_is_refused(fleet, cloudstor):
+    fleet.san("vzconf/101.conf").write_text("of node002\n")
+    fleet.san("vzconf/vps.mount").write_text("#!/bin/sh\n")
+    (fleet.folder / "etc/vz/conf/vps.mount").write_text("#!/bin/sh\nexit 1\n")
+    fleet.own(101, node="node002")
+    before = fleet.tree()
+    for test in (True, False):
+        said = refused("nothing was written to the conf share", cloudstor, "conf_share", test)
+        assert "101.conf on the conf share belongs to node002" in said
+        assert "vps.mount on the conf share differs" in said
+    assert fleet.tree() == before
+
+
+def test_a_conf_share_that_did_not_keep_what_was_written_is_noticed(fleet, cloudstor):
+    cloudstor("claim", [101, 102, 104], "local")
+    fleet.rule("rsync.confs-to-share.after", "echo changed >> $target/101.conf")
+    refused("the conf share differs after it was written: 101.conf", cloudstor, "conf_share")
+
+
+def test_an_ambiguous_conf_keeps_the_conf_share_as_it_is(fleet, cloudstor):
+    """H11."""
+    with fleet.conf(101).open("a") as stream:
+        stream.write('VE_ROOT="/a"\nVE_ROOT="/b"\n')
+    cloudstor("claim", [101, 102, 104], "local")
+    refused(r"101\.conf.*line \d", cloudstor, "conf_share")
+    assert list(fleet.san("vzconf").iterdir()) == []
+
+
+def test_a_conf_that_is_a_link_is_brought_with_the_paths_of_the_share(fleet, cloudstor):
+    real = fleet.folder / "etc/101.real"
+    fleet.conf(101).rename(real)
+    fleet.conf(101).symlink_to(real)
+    cloudstor("claim", [101, 102, 104], "local")
+    cloudstor("conf_share")
+    there = fleet.san("vzconf/101.conf")
+    assert not there.is_symlink()
+    assert "nfsprivate" in there.read_text()
+
+
+@pytest.mark.parametrize("layout", ["ploop:raw", "simfs"])
+def test_a_layout_that_is_named_stays_as_it_is_named(fleet, cloudstor, layout):
+    with fleet.conf(101).open("a") as stream:
+        stream.write(f'VE_LAYOUT="{layout}"\n')
+    cloudstor("claim", [101, 102, 104], "local")
+    cloudstor("conf_share")
+    assert f'VE_LAYOUT="{layout}"\n' in fleet.san("vzconf/101.conf").read_text()
+
+
+def test_a_layout_that_nobody_names_is_looked_up_on_disk(fleet, cloudstor):
+    (fleet.private(101) / "root.hdd").mkdir()
+    (fleet.private(101) / "root.hdd/DiskDescriptor.xml").touch()
+    cloudstor("claim", [101, 102, 104], "local")
+    cloudstor("conf_share")
+    assert 'VE_LAYOUT="ploop"\n' in fleet.san("vzconf/101.conf").read_text()
+    assert 'VE_LAYOUT="simfs"\n' in fleet.san("vzconf/102.conf").read_text()
+
+
+def test_h06_a_conf_share_that_says_something_else_is_not_mounted(fleet):
+    mounted = until(fleet, "cloudstor.mounted", shares=["conf"])
+    with fleet.san("vzconf/103.conf").open("a") as stream:
+        stream.write("# by hand\n")
+    fleet.own(103, store="local")
+    result = mounted()
+    assert result["result"] is False
+    assert "the conf share lacks or changes 103.conf; it was not mounted" in result["comment"]
+    assert "vzconf" not in (fleet.folder / "proc/mountinfo").read_text()
+
+
+def test_containers_of_a_shared_conf_directory(fleet, cloudstor):
+    """Once the share is mounted the confs of all nodes are here; this node's containers are still its own."""
+    until(fleet, "vz.running")
+    shared = f"{fleet.folder}/vz/nfs"
+    fleet.conf(201).write_text(f'VE_ROOT="{shared}root/$VEID"\nVE_PRIVATE="{shared}private/$VEID"\n')
+    fleet.conf(202).write_text('NAME="left on node002"\nVE_PRIVATE="/vz/private-of-node002/$VEID"\n')
+    assert fleet.minion().modules["vz.containers"]() == [101, 102, 103, 104, 201, 202]
+    assert cloudstor("containers") == [101, 102, 103, 104]
+
+
+def test_h12_other_nodes_confs_on_the_share_are_not_pinned(fleet):
+    """A container of another node may inherit from that node's vz.conf."""
+    until(fleet, "vz.running")
+    fleet.conf(202).write_text('NAME="of node002"\n')
+    before = fleet.conf(202).read_bytes()
+    result = fleet.minion().states["vz.others_pinned"]("x", keys=["VE_ROOT", "VE_PRIVATE", "DISK_QUOTA"])
+    assert (result["result"], result["changes"]) == (True, {})
+    assert fleet.conf(202).read_bytes() == before
+
+
+def test_h12_names_of_other_nodes_containers_do_not_make_ours_ambiguous(fleet, cloudstor):
+    """On a conf share of several nodes a priority or an exemption means this node's container."""
+    until(fleet, "vz.running")
+    name = cloudstor("status")["containers"][101]["name"]
+    fleet.conf(202).write_text(f'NAME="{name}"\n')
+    assert cloudstor("resolve", [name]) == {"found": {name: 101}, "faults": []}
+
+
+# --- guard ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_guard_and_its_end(fleet, cloudstor):
+    """H05, H12."""
+    before = fleet.tree()
+    planned = cloudstor("guard", test=True)
+    assert fleet.tree() == before
+    assert cloudstor("guard") == planned
+    assert 'DISABLED="yes"' in fleet.vz_conf.read_text()
+    fence = fleet.folder / "etc/vz/conf/vps.premount"
+    assert os.access(fence, os.X_OK)
+    assert f"share={fleet.folder}/vz/nfsprivate" in fence.read_text()
+    assert (fleet.folder / "etc/ringfree/node").read_text() == "node001\n"
+    assert cloudstor("guard") == {}
+    guarded = fleet.tree()
+    assert cloudstor("unguard", test=True) == {"DISABLED": {"old": "yes", "new": None}}
+    assert fleet.tree() == guarded
+    assert cloudstor("unguard") == {"DISABLED": {"old": "yes", "new": None}}
+    assert cloudstor("unguard") == {}
+    assert "DISABLED" not in fleet.vz_conf.read_text()
+    assert fence.exists()
+
+
+def test_a_fence_that_somebody_changed_is_put_back(fleet, cloudstor):
+    cloudstor("fence")
+    fence = fleet.folder / "etc/vz/conf/vps.premount"
+    text = fence.read_text()
+    fence.write_text("#!/bin/sh\nexit 0\n")
+    fence.chmod(0o644)
+    assert set(cloudstor("fence")) == {str(fence)}
+    assert fence.read_text() == text
+    assert os.access(fence, os.X_OK)
+
+
+def test_a_fence_that_cannot_be_run_is_no_fence(fleet, cloudstor):
+    """vzctl runs only what is executable."""
+    cloudstor("fence")
+    fence = fleet.folder / "etc/vz/conf/vps.premount"
+    fence.chmod(0o644)
+    assert set(cloudstor("fence", test=True)) == {str(fence)}
+    assert set(cloudstor("fence")) == {str(fence)}
+    assert os.access(fence, os.X_OK)
+
+
+# --- load and pace --------------------------------------------------------------------------------------------------
+
+
+def test_what_load_is_normal(fleet, cloudstor, monkeypatch):
+    fleet.pillar["start"] = {"load_per_cpu": 2}
+    monkeypatch.setattr("os.getloadavg", lambda: (3.5, 0, 0))
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    assert cloudstor("load") == {"now": 3.5, "normal": 8.0}
+    cloudstor("remember", "load", 20)
+    assert cloudstor("load") == {"now": 3.5, "normal": 30.0}
+
+
+def test_a_start_is_held_back_while_the_load_is_high(fleet, cloudstor, monkeypatch):
+    fleet.pillar["start"] = {"load_per_cpu": 1, "pace": 10}
+    loads = [1e6, 1e6, 0.0]
+    slept = []
+    monkeypatch.setattr("os.getloadavg", lambda: (loads.pop(0), 0, 0))
+    monkeypatch.setattr("time.sleep", slept.append)
+    cloudstor("pace")
+    assert (loads, len(slept)) == ([], 2)
+
+
+def test_h13_a_share_that_does_not_answer_holds_starts_back_only_so_long(fleet, cloudstor, fake_bin):
+    fake_bin("stat", "exit 1")
+    fleet.pillar["start"] = {"load_per_cpu": 1000, "pace": 1}
+    assert 1 <= cloudstor("pace") < 5
+    fake_bin("stat", "exit 0")
+    assert cloudstor("pace") < 1
+
+
+def test_waiting_for_a_normal_load(fleet, cloudstor, monkeypatch):
+    fleet.pillar["start"] = {"load_per_cpu": 1, "load_wait": 60}
+    loads = [1e6, 0.0]
+    monkeypatch.setattr("os.getloadavg", lambda: (loads.pop(0), 0, 0))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    assert cloudstor("wait_load")["now"] == 0.0
+
+
+# --- report and faults ----------------------------------------------------------------------------------------------
+
+
+def test_the_report_of_a_migrated_node(fleet, cloudstor):
+    until(fleet, "ringfree_nfs.variables", mounted=True)
+    rows = {row["ctid"]: row for row in cloudstor("report")}
+    assert {ctid: (row["store"], row["checks"], row["faults"]) for ctid, row in rows.items()} == {
+        101: ("nfs", "2/2", []),
+        102: ("nfs", "2/2", []),
+        103: ("-", "-", []),
+        104: ("nfs", "1/1", []),
+    }
+    assert rows[101]["downtime"] > 0
+    assert rows[103]["downtime"] is None
+    assert rows[101]["name"] == "Four Seasons hospice"
+    assert cloudstor("faults_on_nfs") == []
+    fleet.rule("vzctl.exec2.101", "exit 1")
+    fleet.minion().modules["vz.stop"]([102])
+    rows = {row["ctid"]: row for row in cloudstor("report")}
+    assert rows[101]["checks"] == "0/2"
+    assert len(rows[101]["faults"]) == 2
+    assert rows[102]["faults"] == ["does not run"]
+    faults = cloudstor("faults_on_nfs")
+    assert "container 102 does not run" in faults
+    assert any("container 101: asterisk does not answer" in fault for fault in faults)
+
+
+def test_exemptions_take_checks_away_by_name(cloudstor):
+    found = cloudstor("checks", [101, 104])
+    assert set(found[101]) == {"asterisk", "init"}
+    assert set(found[104]) == {"init"}

@@ -1,0 +1,183 @@
+"""The state that brings a node back to local storage: from anywhere, byte for byte, as much as can be done."""
+
+import json
+
+import pytest
+from migration_steps import apply, until
+
+FSTAB = "/dev/sda1 / ext4 defaults 0 1\n"
+#: Steps after which a migration may have stopped; the last one is the commit.
+POINTS = {
+    "prepared": ("vz.stopped", {}),
+    "stopped": ("cloudstor.synced", {}),
+    "owned by the share": ("vz.containers_configured", {}),
+    "conf share mounted": ("vz.running", {"first": True}),
+    "started": ("vz.load_normal", {}),
+    "committed": ("ringfree_nfs.variables", {"mounted": True}),
+}
+
+
+def local_side(node):
+    """What must be as before: confs and private areas with owner and mode, without times."""
+    kept = {}
+    for path, (*seen, content) in ((path, entry) for path, entry in node.tree().items() if len(entry) > 3):
+        if (
+            path.startswith(("etc/sysconfig/vz-scripts/", "etc/fstab", "vz/private/"))
+            or path == "etc/vz/vz.conf"
+        ):
+            kept[path] = (*seen[:3], content)
+    return kept
+
+
+@pytest.fixture
+def moved(fleet):
+    """moved(point) brings the fleet's node that far; fleet.before is its local side as it was."""
+    (fleet.folder / "etc/fstab").write_text(FSTAB)
+    fleet.before = local_side(fleet)
+
+    def go(point):
+        state, arguments = POINTS[point]
+        until(fleet, state, **arguments)
+        with (fleet.folder / "etc/fstab").open("a") as stream:
+            stream.write(
+                "# ringfree: mounts of the SAN, managed by Salt\nx /y nfs hard 0 0\n# ringfree: end\n"
+            )
+        return fleet
+
+    return go
+
+
+def revert(node, data=None, test=False):
+    return apply(node, "cloudstor.reverted", {"data": data}, test)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_the_node_is_as_before_from_anywhere(moved, point):
+    node = moved(point)
+    before = node.tree()
+    dry = revert(node, test=True)
+    assert node.tree() == before
+    assert dry["result"] is None
+    assert set(dry["changes"]) >= {"state", "101", "102", "104"}
+    live = revert(node, "discard")
+    assert live["result"] is True, live["comment"]
+    assert local_side(node) == node.before
+    assert node.running() == [101, 102, 104]
+    mountinfo = (node.folder / "proc/mountinfo").read_text()
+    assert "nfs" not in mountinfo
+    for ctid in node.running():
+        assert f" {node.private(ctid)} " in mountinfo
+        assert node.owner(ctid)["store"] == "local"
+    assert (node.folder / "etc/ringfree/nfsmounted").read_text() == "0\n"
+    assert json.loads((node.folder / "var/journal.json").read_text())["state"] == "local"
+    after = node.tree()
+    for test in (True, False):
+        again = revert(node, test=test)
+        assert (again["result"], again["changes"]) == (True, {})
+    assert node.tree() == after
+
+
+def test_a_node_that_never_moved_has_nothing_to_go_back_from(fleet):
+    before = fleet.tree()
+    for test in (True, False):
+        result = revert(fleet, test=test)
+        assert (result["result"], result["changes"]) == (True, {})
+    assert fleet.tree() == before
+
+
+def test_a_node_can_be_moved_again_after_the_way_back(moved):
+    node = moved("committed")
+    assert revert(node, "discard")["result"] is True
+    (node.folder / "etc/fstab").write_text(FSTAB)
+    until(node, "ringfree_nfs.variables", mounted=True)()
+    assert node.running() == [101, 102, 104]
+    assert node.owner(101)["store"] == "nfs"
+
+
+def test_a_dry_run_after_the_way_back_counts_no_step_of_the_old_journal(moved):
+    node = moved("committed")
+    assert revert(node, "discard")["result"] is True
+    for state in ("vz.packages_updated", "vz.manifested", "cloudstor.snapshotted"):
+        dry = apply(node, state, test=True)
+        assert (dry["result"], bool(dry["changes"])) == (None, True), state
+
+
+@pytest.mark.parametrize("data", ["discard", "sync_back"])
+def test_h21_what_was_written_on_nfs_is_copied_back_or_not_and_listed_in_any_case(moved, data):
+    node = moved("committed")
+    (node.folder / "vz/nfsprivate/101/etc/voicemail").write_text("hello\n")
+    assert revert(node, data)["result"] is True
+    voicemail = node.private(101) / "etc/voicemail"
+    assert voicemail.exists() is (data == "sync_back")
+    (listed,) = (node.folder / "var/changed").glob("*/101")
+    assert "voicemail" in listed.read_text()
+    assert (node.san("pbx/101/etc/voicemail")).read_text() == "hello\n"
+
+
+def test_h07_confs_are_not_restored_onto_the_share(moved):
+    """The conf share stays busy: nothing of the snapshot goes through it to the confs of every node."""
+    node = moved("started")
+    conf = node.folder / "etc/sysconfig/vz-scripts"
+    shared = {path.name: path.read_bytes() for path in conf.iterdir()}
+    node.rule("umount", f'case "$*" in *{conf}*) echo "target is busy" >&2; exit 32 ;; esac')
+    result = revert(node, "discard")
+    assert result["result"] is False
+    for words in ("target is busy", "still the share", f"umount {conf}", "in flight"):
+        assert words in result["comment"]
+    assert {path.name: path.read_bytes() for path in conf.iterdir()} == shared
+    assert json.loads((node.folder / "var/journal.json").read_text())["state"] == "in_flight"
+    assert 'DISABLED="yes"' in node.vz_conf.read_text(), (
+        "H05: nothing may boot by itself from what is half gone"
+    )
+    assert node.running() == []
+    node.rule("umount", "")
+    assert revert(node, "discard")["result"] is True
+    assert local_side(node) == node.before
+    assert node.running() == [101, 102, 104]
+
+
+def test_h19_every_part_is_tried_although_others_fail(moved):
+    node = moved("committed")
+    node.rule("vzctl.start.101", "echo 'no memory' >&2; exit 8")
+    node.restart = lambda name: node.services.update({name: False})
+    result = revert(node, "discard")
+    assert result["result"] is False
+    for words in (
+        "Container 101 does not run",
+        "no memory",
+        "vz service does not run",
+        "Type on the node: vzctl start",
+    ):
+        assert words in result["comment"]
+    assert node.running() == [102, 104]
+    assert "nfs" not in (node.folder / "proc/mountinfo").read_text()
+    node.rule("vzctl.start.101", "")
+    node.restart = lambda name: node.services.update({name: True})
+    assert revert(node, "discard")["result"] is True
+    assert node.running() == [101, 102, 104]
+    assert local_side(node) == node.before
+
+
+def test_a_san_that_is_away_does_not_keep_the_containers_down(moved):
+    """H13: what can only be done with the SAN is named, everything else is done."""
+    node = moved("committed")
+    node.rule("rsync", "echo 'No route to host' >&2; exit 255")
+    node.rule("ssh", "echo 'No route to host' >&2; exit 255")
+    result = revert(node, "discard")
+    assert result["result"] is False
+    assert "No route to host" in result["comment"]
+    assert "salt-call cloudstor.claim" in result["comment"]
+    assert node.running() == [101, 102, 104]
+    assert local_side(node) == node.before
+
+
+def test_what_somebody_else_changed_in_vz_conf_stays(moved):
+    node = moved("committed")
+    with node.vz_conf.open("a") as stream:
+        stream.write('VE0CPUUNITS="1000"\n')
+    assert revert(node, "discard")["result"] is True
+    text = node.vz_conf.read_text()
+    assert text.endswith('VE0CPUUNITS="1000"\n')
+    assert f'VE_PRIVATE="{node.folder}/vz/private/$VEID"' in text
+    assert "DISABLED" not in text
+    assert 'DISK_QUOTA="yes"' in text

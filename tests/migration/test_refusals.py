@@ -1,0 +1,200 @@
+"""What the migration refuses before it has touched anything: one message names it, and nothing was stopped or changed.
+
+Findings come all at once, so one run shows all those of a node; what hides other findings has a run of its own."""
+
+from types import SimpleNamespace
+
+import pytest
+from fleet_under_test import Overlay, changed, everything, migrate
+from lab_client import wait_for
+
+FLEET = {"nodes": 1}
+NODE = "node001"
+NOTHING = "Nothing was stopped and nothing was changed"
+
+OWNERS = "/rf-images/pbx/.ringfree/owner"
+FOREIGN = r"node=node077\nstore=nfs\nsince=2026-01-01T00:00:00Z\ngeneration=3\ncopied=1\n"
+
+#: What is wrong, how it is made so and undone again (host, shell command), and what the message must say of it.
+FINDINGS = {
+    "bad vz.conf": (
+        (NODE, "cp -a /etc/vz/vz.conf /root/ && echo DISK_QUOTA=no >>/etc/vz/vz.conf"),
+        (NODE, "mv /root/vz.conf /etc/vz/vz.conf"),
+        ["/etc/vz/vz.conf:", "DISK_QUOTA"],
+    ),
+    "ambiguous container conf": (
+        (
+            NODE,
+            "cp -a /etc/vz/conf/103.conf /root/ && printf '%s\\n' 'VE_PRIVATE=\"/vz/other' >>/etc/vz/conf/103.conf",
+        ),
+        (NODE, "mv /root/103.conf /etc/vz/conf/103.conf"),
+        ["/etc/vz/conf/103.conf:"],
+    ),
+    "H04: suspended container": (
+        (NODE, "echo memory >/vz/dump/Dump.102"),
+        (NODE, "rm /vz/dump/Dump.102"),
+        ["/vz/dump/Dump.102", "suspended"],
+    ),
+    "copy that nobody owns": (
+        ("san1", "mkdir -p /rf-images/pbx/104/etc"),
+        ("san1", "rm -r /rf-images/pbx/104"),
+        ["a copy of container 104 that nobody owns", "ringfree:sync:adopt"],
+    ),
+    "H12: container of another node": (
+        ("san1", f"mkdir -p {OWNERS} && printf '{FOREIGN}' >{OWNERS}/105"),
+        ("san1", f"rm {OWNERS}/105"),
+        ["container 105 belongs to node077"],
+    ),
+    "somebody else's premount script": (
+        (NODE, "printf '#!/bin/sh\\n' >/etc/vz/conf/vps.premount"),
+        (NODE, "rm /etc/vz/conf/vps.premount"),
+        ["vps.premount", "is not the fence of this project"],
+    ),
+    "vz.conf with DISABLED for one container": (
+        (NODE, "cp -a /etc/vz/conf/101.conf /root/ && echo 'DISABLED=\"no\"' >>/etc/vz/conf/101.conf"),
+        (NODE, "mv /root/101.conf /etc/vz/conf/101.conf"),
+        ["/etc/vz/conf/101.conf", "DISABLED"],
+    ),
+}
+
+#: Faults of the lab that hide other findings: fault, host, and what the message must say.
+FAULTS = {
+    "wrong host key": ("wrong-host-key", "san1", ["10.77.0.21", "host key"]),
+    "full SAN": ("san-full", "san1", ["10.77.0.21:/rf-images/pbx", "No space left on device"]),
+    "missing export": ("unexport", "san1", ["10.77.0.21:/rf-images/pbx"]),
+    "minion is down": ("minion-kill", NODE, [NODE]),
+}
+
+
+@pytest.fixture(scope="module")
+def overlay(lab):
+    """The pillar of this fleet, to change keys in."""
+    lab.salt("*", "saltutil.sync_all")
+    lab.on("san1", "mkdir", "-p", "/rf-images/pbx/.ringfree/owner")
+    # How long the master waits for a minion that is down; enough for the others here.
+    lab.write("master", "/etc/salt/master.d/patience.conf", "timeout: 5\ngather_job_timeout: 10\n")
+    return Overlay(lab)
+
+
+def refused(lab, *words):
+    """Run the migration, which must not; returns what it said and what it changed."""
+    before = everything(lab, [NODE])
+    run = migrate(lab, *words)
+    return SimpleNamespace(run=run, changes=changed(before, everything(lab, [NODE])))
+
+
+def holds(outcome, *texts):
+    """Assert a clean refusal."""
+    assert outcome.run.code == 1, outcome.run
+    for text in texts:
+        assert text in outcome.run.err, f"{text!r} is not in:\n{outcome.run}"
+    assert 'File "/var/cache/salt' not in outcome.run.err, "a traceback of our modules"
+    assert "Additional info" not in outcome.run.err
+    assert outcome.changes == []
+
+
+@pytest.fixture(scope="module")
+def with_findings(lab, overlay):
+    """A run on a node where a lot is wrong."""
+    made = []
+    try:
+        for name, (make, undo, _) in FINDINGS.items():
+            made.append((name, undo))
+            lab.on(make[0], "sh", "-c", make[1])
+        overlay.write("node001", ("- PBX", "- Nobody"), ("revnat beta:", "Nobody at all:"))
+        return refused(lab)
+    finally:
+        overlay.restore()
+        for _, undo in made:
+            lab.try_on(undo[0], "sh", "-c", undo[1])
+
+
+@pytest.mark.parametrize("name", FINDINGS)
+def test_finding_is_named(with_findings, name):
+    """Each finding is in the one message, nothing was stopped and nothing was changed."""
+    holds(with_findings, NOTHING, *FINDINGS[name][2])
+
+
+def test_unknown_names_are_named(with_findings):
+    """Priority and exempt names that fit no container."""
+    holds(
+        with_findings,
+        "ringfree:containers:priority: 'Nobody' is no container of this node",
+        "ringfree:containers:exempt: 'Nobody at all' is no container of this node",
+    )
+
+
+def test_findings_come_in_one_message(with_findings):
+    """All at once, with their number first."""
+    message = with_findings.run.err.split("Preflight found ", 1)[1]
+    assert int(message.split()[0]) >= len(FINDINGS) + 2
+    assert message.split("\n")[0].endswith(f"{NOTHING}.")
+
+
+def test_conf_of_another_node_is_named(lab, overlay):
+    """H06: a file on the conf share that says something else and is not this node's to change."""
+    lab.write("san1", "/rf-images/vzconf/0.conf", 'ONBOOT="no"\n')
+    try:
+        _, said = lab.salt(NODE, "cloudstor.preflight")
+    finally:
+        lab.on("san1", "rm", "/rf-images/vzconf/0.conf")
+    assert "0.conf on the conf share differs from this node's" in said
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault_is_named(lab, overlay, name):
+    """A SAN or a node that is not as it must be."""
+    fault, host, texts = FAULTS[name]
+    lab.must("fault", fault, host)
+    try:
+        outcome = refused(lab)
+    finally:
+        lab.must("heal")
+    holds(outcome, *texts)
+
+
+def test_bad_pillar_is_named(lab, overlay):
+    """All faults of the pillar in one message, each with its key."""
+    overlay.write("init", ("batch: 1", "batch: 0\n  bacth: 1"), ("port: 22", "port: 0"))
+    try:
+        outcome = refused(lab)
+    finally:
+        overlay.restore()
+    holds(
+        outcome,
+        "The pillar is wrong, nothing was touched",
+        "ringfree:batch",
+        "ringfree:bacth",
+        "ringfree:ssh:port",
+    )
+
+
+def test_unknown_node_is_named(lab, overlay):
+    """A node that is asked for and is none of the pillar's."""
+    outcome = refused(lab, 'pillar={"nodes": ["node009"]}')
+    holds(outcome, "node009")
+
+
+def test_second_operator_is_refused(lab, overlay):
+    """H18: while one orchestration runs, another is refused and told who runs it, since when."""
+    first = lab.start("salt-run", "state.orch", "presync", "--out=json")
+    try:
+        wait_for(lambda: first.ended or first.said("presync: node001"), "the pre-sync to begin")
+        lab.on("master", "pkill", "-STOP", "-f", "[s]alt-run state.orch presync")
+        outcome = refused(lab)
+        assert not first.ended
+    finally:
+        lab.try_on("master", "pkill", "-CONT", "-f", "[s]alt-run state.orch presync")
+        code = first.wait()
+    # The pre-sync of the first one goes on: only what it does not do counts here.
+    outcome.changes = [
+        change for change in outcome.changes if not change.startswith((" san", " node001 journal"))
+    ]
+    holds(outcome, "'presync' runs since", "started by root as process", "Nothing was touched")
+    assert code == 0, first.err
+
+
+def test_nothing_of_all_this_is_left(lab, overlay):
+    """The same fleet is fit to move."""
+    code, said = lab.salt_run("ringfree.preflight")
+    assert code == 0, said

@@ -1,0 +1,267 @@
+"""
+An OpenVZ node and its SAN in one directory: real files, and programs that only pretend.
+
+The programs keep to what the real ones do with these files, note each call, and can be told to fail: a rule is a piece
+of shell that runs first and may exit.  What is mounted stands in a mountinfo of the node's own.
+"""
+
+import copy
+import os
+import shlex
+import shutil
+import stat
+import textwrap
+from pathlib import Path
+
+SERVER, SECOND = "10.77.0.21", "10.77.0.22"
+#: What a dry run may leave: copies of what is on the SAN, the shared connection, and what the tests note themselves.
+NOT_COMPARED = ("calls", "rules", "run", "var/owners-on-share", "var/confs-on-share")
+
+HEAD = """
+W=@FOLDER@
+echo "$(basename "$0") $*" >> $W/calls
+rule() { rule=$W/rules/$1; shift; [ ! -e "$rule" ] || . "$rule"; }
+locked() { flock $W/proc/lock "$@"; }
+"""
+
+PROGRAMS = {
+    "vzctl": """
+        verb=$1 ctid=$2
+        conf=$W/etc/vz/conf/$ctid.conf
+        value() { sed -n "s/^$1=\\"\\(.*\\)\\"$/\\1/p" $conf $W/etc/vz/vz.conf | sed "s/\\$VEID/$ctid/;q"; }
+        mounted() { grep -q " $(value VE_ROOT) " $W/proc/mountinfo; }
+        up() { [ -e $W/proc/running/$ctid ]; }
+        boot() {
+            private=$(value VE_PRIVATE) root=$(value VE_ROOT)
+            case $private in
+                $W/vz/nfsprivate/*) what="51 0:50 /$ctid $root rw - fuse.nfs @SERVER@:/rf-images/pbx rw" ;;
+                *) what="1 8:1 $private $root rw - ext4 /dev/sda1 rw" ;;
+            esac
+            mounted || locked sh -c "echo $ctid '$what' >> $W/proc/mountinfo"
+            touch $W/proc/running/$ctid
+        }
+        halt() {
+            rm -f $W/proc/running/$ctid
+            locked sed -i "\\\\# $(value VE_ROOT) #d" $W/proc/mountinfo
+        }
+        rule vzctl.$verb "$@"
+        rule vzctl.$verb.$ctid "$@"
+        case $verb in
+            status)
+                exist=deleted mount=unmounted run=down
+                [ ! -d "$(value VE_PRIVATE)" ] || exist=exist
+                ! mounted || mount=mounted
+                ! up || run=running
+                echo "CTID $ctid $exist $mount $run" ;;
+            start)
+                if up; then echo "Container is already running"; exit 32; fi
+                [ -d "$(value VE_PRIVATE)" ] || { echo "Container private area does not exist" >&2; exit 43; }
+                if [ "$(value DISABLED)" = yes ] && [ "$3" != --force ]; then
+                    echo "Container start disabled" >&2; exit 105
+                fi
+                boot ;;
+            stop)
+                up || { echo "Unable to stop: container is not running"; exit 0; }
+                halt ;;
+            exec2)
+                up || { echo "Container is not running" >&2; exit 31; }
+                VEID=$ctid exec sh -c "$3" ;;
+        esac
+        """,
+    "vzlist": """
+        rule vzlist "$@"
+        ls $W/proc/running | sed "s/^/      /"
+        """,
+    "ssh": 'rule ssh "$@"\nexit 0',
+    "mount": """
+        rule mount "$@"
+        while [ $# -gt 2 ]; do shift; done
+        san=$W/san/${1#*:} at=$2
+        [ -d $san/ ] || { echo "mount.nfs: access denied by server while mounting $1" >&2; exit 32; }
+        mv $at $at.hidden && mv $san $at && ln -s $at $san
+        case $1 in */pbx) id=50 ;; */pbxroot) id=51 ;; *) id=52 ;; esac
+        locked sh -c "echo $id 1 0:$id / $at rw - fuse.nfs $1 rw >> $W/proc/mountinfo"
+        """,
+    "umount": """
+        rule umount "$@"
+        at=$1
+        for san in $W/san/rf-images/*; do
+            [ "$(readlink $san)" = "$at" ] || continue
+            rm $san && mv $at $san && mv $at.hidden $at
+        done
+        locked sed -i "\\\\# $at #d" $W/proc/mountinfo
+        """,
+    "mount.nfs": "exit 1",
+    "rsync": """
+        rule rsync "$@"
+        for word; do
+            case $word in --delete-delay) delete=1 ;; --dry-run) dry=1 ;; --list-only) list=1 ;; esac
+            source=$target target=$word
+        done
+        here() { case $1 in *:/*) echo "$W/san${1#*:}" ;; *) echo "$1" ;; esac; }
+        missing() { echo "rsync: [sender] change_dir \\"$1\\" failed: No such file or directory (2)" >&2; exit 23; }
+        if [ $list ]; then
+            [ -d "$(here $target)" ] || missing "${target#*:}"
+            ls -A "$(here $target)" | sed "s/^/-rw-r--r--        1 2026\\/02\\/26 02:10:00 /"
+            exit 0
+        fi
+        source=$(here $source) target=$(here $target)
+        [ -d $source ] || missing $source
+        rule rsync.$(basename $source) "$@"
+        if [ $dry ]; then
+            diff -rq --no-dereference $source $target | sed "s/^/>f.st...... /"
+            exit 0
+        fi
+        mkdir $target 2>/dev/null
+        [ -d $target ] || { echo "rsync: mkdir failed" >&2; exit 11; }
+        gone=0
+        if [ $delete ]; then
+            for name in $(ls -A $target); do
+                [ -e $source/$name ] || [ -L $source/$name ] || { rm -rf $target/$name; gone=$((gone + 1)); }
+            done
+        fi
+        cp -a $source/. $target/
+        rule rsync.$(basename $source).after "$@"
+        echo "Number of deleted files: $gone"
+        echo "Number of regular files transferred: 2"
+        echo "Total file size: 1,234 bytes"
+        echo "Literal data: 1,000 bytes"
+        """,
+    "asterisk": "echo Asterisk 13.38.3",
+    # Never those of the machine that runs the tests.
+    **{
+        name: f'rule {name} "$@"'
+        for name in ("yum", "dnf", "apt-get", "systemctl", "systemd-run", "at", "atrm")
+    },
+}
+
+
+class FakeNode:
+    """The node's files, what runs on it, what is on the SAN, what was called."""
+
+    def __init__(self, folder, fake_bin):
+        self.folder = folder
+        self.services, self.told, self.pillar = {"vz": True}, [], {}
+        for name in (
+            "etc/vz/names", "etc/sysconfig/vz-scripts", "etc/ringfree/ssh", "var", "proc/running", "rules",
+            "vz/private", "vz/root", "vz/dump", "vz/nfsprivate", "vz/nfsroot",
+            "san/rf-images/pbx", "san/rf-images/pbxroot", "san/rf-images/vzconf",
+        ):  # fmt: skip
+            (folder / name).mkdir(parents=True)
+        (folder / "etc/vz/conf").symlink_to(folder / "etc/sysconfig/vz-scripts")
+        for name in ("id_ed25519", "known_hosts"):
+            (folder / "etc/ringfree/ssh" / name).touch()
+        (folder / "calls").touch()
+        (folder / "proc/lock").touch()
+        (folder / "proc/mountinfo").write_text("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n")
+        self.vz_conf = folder / "etc/vz/vz.conf"
+        self.vz_conf.write_text(
+            f'# the node\nVIRTUOZZO="yes"\nLOCKDIR="{folder}/vz/lock"\nDUMPDIR="{folder}/vz/dump"\n'
+            f'DISK_QUOTA="yes"\nVE_ROOT="{folder}/vz/root/$VEID"\nVE_PRIVATE="{folder}/vz/private/$VEID"\n'
+        )
+        for name, text in PROGRAMS.items():
+            whole = f"{HEAD}\n{textwrap.dedent(text)}"
+            program = fake_bin(
+                name, whole.replace("@FOLDER@", shlex.quote(str(folder))).replace("@SERVER@", SERVER)
+            )
+        self.bin = program.parent
+
+    def add(self, ctid, name, running=True, conf=""):
+        """A container on local disk, as vzctl makes it."""
+        private = self.folder / "vz/private" / str(ctid)
+        (private / "etc").mkdir(parents=True)
+        (private / "bin").mkdir()
+        (private / "etc/hostname").write_text(f"{name}\n")
+        root = self.folder / "vz/root" / str(ctid)
+        root.mkdir()
+        self.conf(ctid).write_text(f'# {name}\nONBOOT="yes"\nNAME="{name}"\nHOSTNAME="ct{ctid}"\n{conf}')
+        if running:
+            (self.folder / "proc/running" / str(ctid)).touch()
+            self.mount(f"{ctid} 1 8:1 {private} {root} rw - ext4 /dev/sda1 rw")
+
+    def conf(self, ctid):
+        """The conf file of a container."""
+        return self.folder / "etc/vz/conf" / f"{ctid}.conf"
+
+    def private(self, ctid):
+        """The private area of a container on local disk."""
+        return self.folder / "vz/private" / str(ctid)
+
+    def san(self, *parts):
+        """A path on the SAN below its exports."""
+        return self.folder.joinpath("san/rf-images", *map(str, parts))
+
+    def own(self, ctid, node="node001", store="nfs", copied=0):
+        """An owner record on the SAN."""
+        folder = self.san("pbx/.ringfree/owner")
+        folder.mkdir(parents=True, exist_ok=True)
+        text = f"node={node}\nstore={store}\nsince=2026-02-26T02:10:00Z\ngeneration=3\ncopied={copied}\n"
+        (folder / str(ctid)).write_text(text)
+
+    def owner(self, ctid):
+        """The owner record of a container on the SAN."""
+        text = self.san("pbx/.ringfree/owner", ctid).read_text()
+        return dict(line.split("=", 1) for line in text.splitlines())
+
+    def mount(self, line):
+        """Put a line into the node's mountinfo."""
+        with (self.folder / "proc/mountinfo").open("a") as stream:
+            stream.write(line + "\n")
+
+    def rule(self, program, shell):
+        """
+        What a program does first: `vzctl.VERB`, `vzctl.VERB.CTID`, `rsync`, `rsync.CTID`, or any other's name.
+
+        Rules of vzctl find `boot` and `halt`, which change a container without any question.
+        """
+        (self.folder / "rules" / program).write_text(shell + "\n")
+
+    def calls(self, start=""):
+        """The calls so far whose command line begins with some text."""
+        lines = (self.folder / "calls").read_text().splitlines()
+        return [line for line in lines if line.startswith(start)]
+
+    def running(self):
+        """The containers that run."""
+        return sorted(int(path.name) for path in (self.folder / "proc/running").iterdir())
+
+    def fingerprint(self):
+        """What decides how a migration of this node goes: files without their times, rules, services, pillar."""
+        files = {path: entry[:3] + entry[-1:] for path, entry in self.tree().items()}
+        rules = {path.name: path.read_text() for path in (self.folder / "rules").iterdir()}
+        return repr((files, rules, self.services, self.pillar))
+
+    def keep(self):
+        """A copy of the node as it is, for :py:func:`restore` on another node in the same place."""
+        kept = self.folder.parent / f"kept-{len(list(self.folder.parent.glob('kept-*')))}"
+        shutil.copytree(self.folder, kept, symlinks=True)
+        return kept, dict(self.services), copy.deepcopy(self.told)
+
+    def restore(self, kept):
+        """Make the node what another one was."""
+        folder, self.services, self.told = copy.deepcopy(kept)
+        shutil.rmtree(self.folder)
+        shutil.copytree(folder, self.folder, symlinks=True)
+
+    def tree(self):
+        """Everything that a dry run must leave alone: names, modes, owners, times and contents."""
+        return dict(_entries(self.folder, Path()))
+
+
+def _entries(folder, relative):
+    """What is in a directory and below it."""
+    for entry in sorted(os.scandir(folder / relative), key=lambda entry: entry.name):
+        path = relative / entry.name
+        if str(path) in NOT_COMPARED:
+            continue
+        info = entry.stat(follow_symlinks=False)
+        seen = (oct(info.st_mode), info.st_uid, info.st_gid)
+        if entry.is_symlink():
+            yield str(path), (*seen, os.readlink(folder / path))
+        elif stat.S_ISREG(info.st_mode):
+            changed = None if path.parts[0] == "proc" else info.st_mtime_ns
+            yield str(path), (*seen, changed, (folder / path).read_bytes())
+        else:
+            yield str(path), seen
+            if entry.is_dir():
+                yield from _entries(folder, path)

@@ -1,0 +1,159 @@
+"""A lab as its users have it: through the command lab/lab and nothing else."""
+
+import json
+import os
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+LAB = Path(__file__).resolve().parents[2] / "lab" / "lab"
+PATIENCE = 600  # seconds; generous, because the machine may have other work
+
+
+class Command:
+    """A command of the lab that runs while the test looks at something else; its lines come as they are written."""
+
+    def __init__(self, client, words):
+        self._process = subprocess.Popen(
+            [str(LAB), *words],
+            env=client.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="surrogateescape",
+            start_new_session=True,
+        )
+        self.lines = []  # what it said on stderr: [seconds since the epoch, text]
+        self._out = []
+        self._readers = [
+            threading.Thread(target=self._read_lines, daemon=True),
+            threading.Thread(target=lambda: self._out.append(self._process.stdout.read()), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read_lines(self):
+        for line in self._process.stderr:
+            self.lines.append([time.time(), line.rstrip("\n")])
+
+    @property
+    def ended(self):
+        """Whether the command has ended."""
+        return self._process.poll() is not None
+
+    def said(self, text):
+        """Whether a line so far has this text."""
+        return any(text in line for _, line in self.lines)
+
+    def wait(self, patience=PATIENCE):
+        """Wait for its end; returns the exit code."""
+        code = self._process.wait(patience)
+        for reader in self._readers:
+            reader.join(10)
+        return code
+
+    @property
+    def out(self):
+        """What it wrote to stdout, once it has ended."""
+        return "".join(self._out)
+
+    @property
+    def err(self):
+        """What it wrote to stderr so far."""
+        return "\n".join(line for _, line in self.lines)
+
+    def end(self):
+        """Make sure that it does not outlive its test."""
+        if not self.ended:
+            self._process.kill()
+            self._process.wait(10)
+
+
+class LabClient:
+    """One lab of this checkout, by its name."""
+
+    def __init__(self, name):
+        self.name = name
+        self.environment = {**os.environ, "LAB": name}
+
+    def run(self, *words, stdin=b"", patience=PATIENCE):
+        """Run a command of the lab; returns subprocess's result, with bytes."""
+        return subprocess.run(
+            [str(LAB), *map(str, words)],
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            timeout=patience,
+        )
+
+    def must(self, *words, **options):
+        """Run a command of the lab that has to succeed; returns its output, bytes."""
+        done = self.run(*words, **options)
+        said = (done.stdout + done.stderr).decode(errors="replace")
+        assert done.returncode == 0, f"{' '.join(map(str, words))}: exit code {done.returncode}\n{said}"
+        return done.stdout
+
+    def start(self, *words):
+        """Start a command of the lab."""
+        return Command(self, [str(word) for word in words])
+
+    # --- hosts ----------------------------------------------------------------------------------------------------
+
+    def on(self, host, *argv, **options):
+        """Run a command on a host that has to succeed; returns its output as text."""
+        return self.must("exec", host, "--", *argv, **options).decode(errors="surrogateescape")
+
+    def try_on(self, host, *argv, **options):
+        """Run a command on a host; returns exit code and everything it said."""
+        done = self.run("exec", host, "--", *argv, **options)
+        return done.returncode, (done.stdout + done.stderr).decode(errors="surrogateescape")
+
+    def ask(self, host, script, *arguments):
+        """Run a Python script (its source) on a host; returns the JSON that it prints."""
+        return json.loads(
+            self.must("exec", host, "--", "python3", "-I", "-", *arguments, stdin=script.encode())
+        )
+
+    def write(self, host, path, data, mode="0644"):
+        """Write a file (text or bytes) on a host."""
+        data = data.encode() if isinstance(data, str) else data
+        folder = os.path.dirname(path)
+        copy = 'umask 077; mkdir -p "$1" && cat > "$2.new" && chmod "$3" "$2.new" && mv "$2.new" "$2"'
+        self.on(host, "sh", "-c", copy, "sh", folder, path, mode, stdin=data)
+
+    # --- Salt -----------------------------------------------------------------------------------------------------
+
+    def salt_run(self, *words):
+        """Run salt-run; returns exit code and everything it said."""
+        done = self.run("salt-run", *words)
+        return done.returncode, (done.stdout + done.stderr).decode(errors="replace")
+
+    def salt(self, *words):
+        """Run salt; returns exit code and everything it said."""
+        done = self.run("salt", *words)
+        return done.returncode, (done.stdout + done.stderr).decode(errors="replace")
+
+    # --- the machine ----------------------------------------------------------------------------------------------
+
+    def up(self, nodes=None, cts=None):
+        """Bring the lab up, fresh."""
+        self.down()
+        words = ["--nodes", nodes] * (nodes is not None) + ["--cts", cts] * (cts is not None)
+        self.must("up", *words, patience=3600)
+
+    def down(self):
+        """Take the lab down, whatever state it is in."""
+        self.must("down")
+
+
+def wait_for(condition, what, patience=120):
+    """Wait until CONDITION() is true, and return what it returned."""
+    deadline = time.monotonic() + patience
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"waited {patience} s in vain for {what}"
+        time.sleep(0.1)

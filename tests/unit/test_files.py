@@ -1,0 +1,126 @@
+"""ringfree_files: a file is the old or the new one, never something between."""
+
+import errno
+import os
+import stat
+
+import pytest
+import ringfree_files as files
+
+
+def mode(path):
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+@pytest.fixture
+def listing(tmp_path):
+    """The names in the test's directory; nothing temporary may be left there."""
+    return lambda: sorted(os.listdir(tmp_path))
+
+
+def test_a_new_file_has_the_mode_asked_for(tmp_path, listing):
+    files.write(str(tmp_path / "new"), b"\xff\0\n", mode=0o640)
+    assert (tmp_path / "new").read_bytes() == b"\xff\0\n"
+    assert mode(tmp_path / "new") == 0o640
+    assert listing() == ["new"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_an_existing_file_keeps_mode_owner_and_attributes(tmp_path):
+    path = tmp_path / "101.conf"
+    path.write_bytes(b"old")
+    path.chmod(0o604)
+    os.chown(path, 54321, 54322)
+    os.setxattr(path, "user.ringfree", b"1")
+    files.write(str(path), b"new", mode=0o777)
+    info = path.stat()
+    assert path.read_bytes() == b"new"
+    assert (stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid) == (0o604, 54321, 54322)
+    assert os.getxattr(path, "user.ringfree") == b"1"
+
+
+def test_a_file_system_without_attributes_will_do(tmp_path, monkeypatch):
+    """NFS version 3 has none, and asking for them is an error there."""
+
+    def refuse(path):
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), path)
+
+    monkeypatch.setattr(os, "listxattr", refuse)
+    (tmp_path / "101.conf").write_bytes(b"old")
+    files.write(str(tmp_path / "101.conf"), b"new")
+    assert (tmp_path / "101.conf").read_bytes() == b"new"
+
+
+def test_a_link_stays_and_its_target_is_replaced(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "file").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("real/file")
+    files.write(str(tmp_path / "link"), b"new")
+    assert os.readlink(tmp_path / "link") == "real/file"
+    assert (tmp_path / "real" / "file").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("call", ["fsync", "rename", "chmod"])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, listing, monkeypatch, call):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fail(*_arguments):
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        with pytest.raises(OSError, match="no space"):
+            files.write(str(path), b"new")
+    assert path.read_bytes() == b"old"
+    assert listing() == ["file"]
+
+
+def test_the_content_is_on_disk_before_the_name_and_the_name_before_the_end(tmp_path, monkeypatch):
+    order = []
+    fsync, rename = os.fsync, os.rename
+
+    def note_fsync(handle):
+        order.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        fsync(handle)
+
+    def note_rename(old, new):
+        assert os.path.getsize(old) == 3
+        order.append("rename")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "rename", note_rename)
+    files.write(str(tmp_path / "file"), b"new")
+    assert order == ["file", "rename", "folder"]
+
+
+def test_the_temporary_name_is_none_that_vzlist_takes(tmp_path, monkeypatch):
+    seen = []
+    rename = os.rename
+    monkeypatch.setattr(os, "rename", lambda old, new: (seen.append(os.path.basename(old)), rename(old, new)))
+    files.write(str(tmp_path / "101.conf"), b"new")
+    assert seen[0].startswith(".101.conf.")
+    assert not seen[0].endswith(".conf")
+
+
+def test_read_gives_bytes_or_none(tmp_path):
+    (tmp_path / "file").write_bytes(b"\xff\n")
+    assert files.read(str(tmp_path / "file")) == b"\xff\n"
+    assert files.read(str(tmp_path / "none")) is None
+    with pytest.raises(OSError, match="Is a directory"):
+        files.read(str(tmp_path))
+
+
+def test_a_folder_is_read_without_following_links(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "file").write_bytes(b"1")
+    (tmp_path / "file").chmod(0o600)
+    (tmp_path / "dangling").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "fifo")
+    assert files.read_folder(str(tmp_path)) == {
+        "dangling": {"link": "nowhere"},
+        "file": {"data": b"1", "mode": 0o600, "uid": os.geteuid(), "gid": os.getegid()},
+        "sub": {"folder": True},
+    }
+    assert files.read_folder(str(tmp_path / "none")) == {}

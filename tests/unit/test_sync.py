@@ -1,0 +1,186 @@
+"""ringfree_sync: rsync's command line, exit codes and output."""
+
+import itertools
+import re
+
+import pytest
+import ringfree_pillar as pillar
+import ringfree_sync as sync
+
+SSH = pillar.validate({"nodes": ["a"], "nfs": {"primary": "a", "secondary": "b"}})["settings"]["ssh"]
+
+# Printed by rsync 3.2.7 with the options below.
+STATISTICS = """
+Number of files: 14 (reg: 7, dir: 3, link: 2, dev: 2)
+Number of created files: 6 (reg: 3, dir: 1, link: 1, dev: 1)
+Number of deleted files: 2 (reg: 1, special: 1)
+Number of regular files transferred: 3
+Total file size: 15010 bytes
+Total transferred file size: 5003 bytes
+Literal data: 5002 bytes
+Matched data: 1 bytes
+File list size: 0
+Total bytes sent: 5513
+Total bytes received: 117
+
+sent 5513 bytes  received 117 bytes  11260.00 bytes/sec
+total size is 15010  speedup is 2.67
+"""
+ITEMS = r"""
+.d..t...... ./
+.f........x .nfskeep
+>fc.t...... a
+hf..t...... a2
+hf+++++++++ a3 => a
+>f+++++++++ b
+cD+++++++++ dev2
+cS+++++++++ fifo2
+cLc.t...... ln -> b
+.d..t...... etc/
+.f...p..... etc/passwd
+cd+++++++++ newdir/
+*deleting   odd\#377\#012name
+*deleting   fifo
+""".strip().splitlines()
+
+
+def argv(**settings):
+    return sync.rsync("/vz/private/101/", "san1:/rf-images/pbx/101/", sync.ssh(SSH), **settings)
+
+
+def result(rc, err="", timed_out=False):
+    return {"argv": ["rsync"], "rc": rc, "out": "", "err": err, "seconds": 5.0, "timed_out": timed_out}
+
+
+# --- command lines --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", [*"aHAXSx", "--numeric-ids", "--delete-delay", "--timeout=600"])
+def test_h01_nothing_of_a_container_is_left_out(option):
+    words = argv()
+    letters = next(word for word in words if re.fullmatch(r"-[A-Za-z]+", word))
+    assert option in words or option in letters
+
+
+def test_h01_what_loses_data_is_not_used():
+    """-S and --inplace corrupt files together; errors of the sender must switch deletion off."""
+    assert not {"--inplace", "--ignore-errors", "-z", "-W", "--whole-file"} & set(argv())
+
+
+def test_the_trees_come_last_and_as_they_were_given():
+    assert argv()[0] == "rsync"
+    assert argv()[-2:] == ["/vz/private/101/", "san1:/rf-images/pbx/101/"]
+
+
+def test_h03_deletions_can_be_limited_or_left_out():
+    assert "--max-delete=0" in argv(max_delete=0)
+    assert not [word for word in argv() if word.startswith("--max-delete")]
+    assert not [word for word in argv(delete=False) if word.startswith("--delete")]
+
+
+def test_a_dry_run_itemises_and_changes_nothing():
+    words = argv(dry_run=True, checksum=True)
+    assert {"--dry-run", "--itemize-changes", "--checksum"} <= set(words)
+    assert not {"--dry-run", "--checksum"} & set(argv())
+
+
+def test_the_exclusion_is_that_of_a_file_deleted_while_open():
+    (pattern,) = [word.removeprefix("--exclude=") for word in argv() if word.startswith("--exclude")]
+    assert pattern == ".nfs" + "?" * len("0000000000000a2b00000001")
+
+
+def test_what_a_cut_off_copy_leaves_is_used_and_then_deleted():
+    """Half of a file that is gone since would otherwise stay for ever, and every verifying pass would fail on it."""
+    words = argv()
+    assert words.index("--filter=R .ringfree-partial") < words.index("--partial-dir=.ringfree-partial")
+    assert not [word for word in argv(dry_run=True) if "partial" in word]
+
+
+def test_h01_a_directory_of_a_container_is_not_taken_for_rsyncs_own():
+    """rsync leaves its partial directory out of the copy; .rsync-partial is what a container's own rsync may use."""
+    assert not [word for word in argv() if ".rsync-partial" in word]
+
+
+def test_h29_ssh_asks_nothing_and_believes_only_pinned_keys():
+    words = sync.ssh(SSH)
+    options = dict(word.split("=", 1) for flag, word in itertools.pairwise(words) if flag == "-o")
+    assert options["BatchMode"] == "yes"
+    assert options["StrictHostKeyChecking"] == "yes"
+    assert options["UserKnownHostsFile"] == SSH["known_hosts"]
+    assert options["GlobalKnownHostsFile"] == "/dev/null"
+    assert int(options["ConnectTimeout"]) <= 30
+    assert words[words.index("-F") + 1] == "/dev/null"
+    assert words[words.index("-i") + 1] == SSH["key"]
+    assert words[words.index("-c") + 1] == SSH["cipher"]
+
+
+def test_connections_can_be_shared_and_the_cipher_left_to_ssh():
+    words = sync.ssh(dict(SSH, cipher=""), control="/run/x/%C")
+    assert "ControlPath=/run/x/%C" in words
+    assert "-c" not in words
+
+
+def test_h28_rsync_splits_the_ssh_command_where_we_joined_it():
+    words = argv()
+    assert words[words.index("-e") + 1].split(" ") == sync.ssh(SSH)
+
+
+# --- output ---------------------------------------------------------------------------------------
+
+
+def test_statistics_are_read():
+    assert sync.statistics(STATISTICS) == {"files": 3, "bytes": 5002, "deleted": 2, "size": 15010}
+    assert sync.statistics("Literal data: 1,234,567 bytes\n")["bytes"] == 1234567
+    assert sync.statistics("") == {"files": 0, "bytes": 0, "deleted": 0, "size": 0}
+
+
+def test_every_difference_counts_and_nothing_else():
+    noise = ["", "sending incremental file list", "sent 5 bytes  received 1 bytes", "skipping mount point x"]
+    noise += ["cannot delete non-empty directory: x", "created directory /x", "rsync: warning"]
+    assert sync.differences("\n".join([*noise, *ITEMS, *noise])) == ITEMS
+    assert sync.differences("\n".join(noise)) == []
+
+
+# --- verdict --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rc", "running", "do"),
+    [
+        (0, True, "next"),
+        (0, False, "next"),
+        (24, True, "next"),
+        (24, False, "again"),
+        (23, True, "stop"),
+        (23, False, "stop"),
+        *[(rc, False, "again") for rc in (10, 12, 30, 35)],
+        *[(rc, True, "stop") for rc in (1, 2, 3, 4, 5, 11, 14, 20, 25, 126, 127, -9, 99)],
+    ],
+)
+def test_exit_codes_say_what_to_do(rc, running, do):
+    verdict = sync.verdict(result(rc), running)
+    assert verdict["do"] == do
+    assert bool(verdict["why"]) == (do != "next")
+
+
+@pytest.mark.parametrize(
+    ("err", "do", "why"),
+    [
+        ("Host key verification failed.", "stop", "host key"),
+        ("@@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @@", "stop", "host key"),
+        ("root@san1: Permission denied (publickey).", "stop", "refuses the node's ssh key"),
+        ("ssh: Could not resolve hostname san9: Name or service not known", "stop", "does not resolve"),
+        ("ssh: connect to host san1 port 22: Connection refused", "again", "connection"),
+        ("Connection reset by peer", "again", "connection"),
+        ("", "again", "connection"),
+    ],
+)
+def test_h29_a_wrong_host_key_is_not_tried_again(err, do, why):
+    verdict = sync.verdict(result(255, err), False)
+    assert verdict["do"] == do
+    assert why in verdict["why"]
+
+
+def test_h13_a_copy_that_hangs_is_stopped():
+    verdict = sync.verdict(result(None, timed_out=True), True)
+    assert verdict == {"do": "stop", "why": "it did not end within 5 s"}
