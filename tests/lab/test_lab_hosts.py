@@ -99,6 +99,32 @@ def test_records_go_on_after_a_restart_without_a_gap(lab):
     assert lab.records_of(202).startswith(before)
 
 
+def test_a_stop_waits_for_what_ends_slowly(lab):
+    """What takes seconds for its last words, as a write on a busy disk does, is not killed before it has said them."""
+    slow = "trap 'sleep 5; echo said >/root/last-words; exit' TERM; while :; do sleep 1; done"
+    lab.exec("node002", "sh", "-c", f'vzctl exec2 203 "({slow}) >/dev/null 2>&1 </dev/null &"')
+    try:
+        said = lab.vzctl(203, "stop").stdout
+        assert "Killing" not in said
+        assert lab.sh("node002", "cat /vz/private/203/root/last-words") == "said\n"
+    finally:
+        lab.vzctl(203, "start")
+
+
+def test_a_stop_lets_halt_end_by_itself(lab):
+    """vzctl kills a container whose halt was ended by a signal: init waits for it before it tells everybody to end."""
+    place = "/usr/local/sbin/halt"  # found before the container's own
+    slow_halt = (
+        f"mkdir -p {place[:-5]}; printf '#!/bin/sh\\nkill -USR1 1\\nsleep 0.5\\n' >{place}; chmod +x {place}"
+    )
+    lab.vzctl(203, "exec2", slow_halt)
+    try:
+        assert "Killing" not in lab.vzctl(203, "stop").stdout
+    finally:
+        lab.exec("node002", "rm", "-f", f"/vz/private/203{place}")
+        lab.vzctl(203, "start")
+
+
 @pytest.mark.parametrize("word", ["halt", "poweroff"])
 def test_a_container_halts_quickly_by_itself(lab, word):
     pid = lab.sh("node002", "cat /var/lib/vzctl/vepid/201").strip()
