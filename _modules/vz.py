@@ -29,6 +29,7 @@ MANIFEST = "/etc/ringfree/manifest.tmp"
 MOUNTINFO = "/proc/self/mountinfo"
 QUICK = 60  # seconds for calls of vzctl and vzlist that only look
 ATTEMPT = 10  # seconds for one try of one health check
+KILLED = "killed by vzctl: it did not halt in time, what it had not written yet is lost"
 _APT = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]
 #: For each package manager: fetch the lists, then update.
 PACKAGE_COMMANDS = {
@@ -478,7 +479,8 @@ def stop(ctids, workers=4, deadline=300, on_done=None):
         Seconds for each (vzctl kills what did not halt after STOP_TIMEOUT, 120 s by default).
 
     on_done : None
-        For callers in Python: function called with each id once it is down.
+        For callers in Python: function called with ``(ctid, note)`` once a container is down; the note is text when
+        vzctl had to kill it, else ``None``.
 
     Returns a dictionary: id to seconds.  Raises CommandExecutionError naming every container that is not down.
 
@@ -488,7 +490,16 @@ def stop(ctids, workers=4, deadline=300, on_done=None):
 
         salt node001 vz.stop 101,102
     """
-    return _for_each("stop", ctids, workers, deadline, _stopped, on_done)
+    return _for_each(
+        "stop",
+        ctids,
+        workers,
+        deadline,
+        _stopped,
+        lambda ctid, result: (
+            on_done and on_done(ctid, KILLED if "Killing container" in result["out"] else None)
+        ),
+    )
 
 
 def start(ctids, workers=2, deadline=300, force=False, on_done=None):
@@ -518,7 +529,15 @@ def start(ctids, workers=2, deadline=300, force=False, on_done=None):
 
         salt node001 vz.start 101,102
     """
-    return _for_each("start", ctids, workers, deadline, _started, on_done, ["--force"] if force else [])
+    return _for_each(
+        "start",
+        ctids,
+        workers,
+        deadline,
+        _started,
+        lambda ctid, result: on_done and on_done(ctid),
+        ["--force"] if force else [],
+    )
 
 
 def _for_each(verb, ctids, workers, deadline, fault_of, on_done, options=()):
@@ -534,8 +553,7 @@ def _for_each(verb, ctids, workers, deadline, fault_of, on_done, options=()):
             faults.append(fault)
             continue
         seconds[ctid] = result["seconds"]
-        if on_done:
-            on_done(ctid)
+        on_done(ctid, result)
     if faults:
         raise CommandExecutionError(" ".join(faults), info={"faults": faults, "done": seconds})
     return seconds

@@ -280,7 +280,13 @@ def stopped(name):
         ret["changes"] = {str(ctid): {"old": "running", "new": "stopped"} for ctid in todo}
         if __opts__["test"]:
             return _end(ret, f"{len(todo)} containers would be stopped.", None)
-        wanted = __salt__["cloudstor.settings"]()["stop"]
+        wanted, killed = __salt__["cloudstor.settings"]()["stop"], []
+
+        def down(ctid, note):
+            _mark("stop", "verified", container=ctid, note=note)
+            if note:
+                killed.append(f" Container {ctid} was {note}.")
+
         _mark("stop", "intent", note=f"{len(todo)} containers")
         for ctid in todo:
             _mark("stop", "intent", container=ctid)
@@ -288,10 +294,10 @@ def stopped(name):
             list(reversed(todo)),
             wanted["workers"],
             wanted["deadline"],
-            lambda ctid: _mark("stop", "verified", container=ctid),
+            down,
         )
         _mark("stop", "verified")
-        return _end(ret, f"{len(todo)} containers were stopped.")
+        return _end(ret, f"{len(todo)} containers were stopped.{''.join(killed)}")
     except FAULTS as error:
         return _failed(ret, error)
 

@@ -219,6 +219,20 @@ def test_stopping_is_judged_by_a_probe_and_not_by_the_exit_code(fleet):
     assert set(stopped()["changes"]) == {"101"}
 
 
+def test_a_container_that_vzctl_had_to_kill_is_named(fleet):
+    """It is down, and moves; that its last words are lost is said, in the terminal and in the state's comment."""
+    stopped = until(fleet, "vz.stopped")
+    fleet.rule("vzctl.stop.101", "echo 'Killing container ...'")
+    ret = stopped()
+    assert ret["result"] is True
+    assert "Container 101 was killed by vzctl" in ret["comment"]
+    assert "102" not in ret["comment"]
+    told = [data for _, data in fleet.told if (data["step"], data["phase"]) == ("stop", "verified")]
+    notes = {data["container"]: data["note"] for data in told}
+    assert "killed" in notes[101]
+    assert notes[102] is None
+
+
 def test_a_container_that_is_down_but_mounted_is_not_stopped(fleet):
     stopped = until(fleet, "vz.stopped")
     fleet.rule("vzctl.stop.101", "rm $W/proc/running/101; exit 0")

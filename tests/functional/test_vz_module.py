@@ -223,7 +223,7 @@ def test_what_was_done_before_a_failure_is_told(fleet, vz):
     fleet.rule("vzctl.stop.102", "exit 9")
     done = []
     with pytest.raises(CommandExecutionError, match="Container 102 still runs") as error:
-        vz("stop", [101, 102, 104], on_done=done.append)
+        vz("stop", [101, 102, 104], on_done=lambda ctid, note: done.append(ctid))
     assert set(done) == set(error.value.info["done"]) == {101, 104}
     assert len(error.value.info["faults"]) == 1
 
