@@ -23,6 +23,7 @@ __virtualname__ = "cloudstor"
 STATE_DIR = "/var/lib/ringfree"
 JOURNAL = f"{STATE_DIR}/journal.json"
 RUN_DIR = "/run/ringfree"
+PATIENCE = 10  # seconds that preflight waits for services which ought to answer at once
 SLOW = 1.0  # seconds after which an answer of the share counts as slow
 CONF_DIR = "/etc/vz/conf"
 SNAPSHOT = "/etc/sysconfig/vz-scripts.tar.gz"
@@ -275,9 +276,9 @@ def status():
     """
     Where this node and its containers are: the journal beside what mountinfo, vzlist and the confs say.
 
-    Returns ``{"node": text, "state": text, "journal_fault": text or None, "mounted": {share: source or None},
-    "containers": {ctid: {"name", "running", "store", "ok", "why"}}}``; ``store`` is ``local``, ``nfs`` or ``-`` for a
-    container that does not run.
+    Returns ``{"node": text, "state": text, "since": seconds or None, "steps": {step: {phase: seconds}},
+    "journal_fault": text or None, "mounted": {share: source or None}, "containers": {ctid: {"name", "running", "store",
+    "ok", "why", "steps"}}}``; ``store`` is ``local``, ``nfs`` or ``-`` for a container that does not run.
 
     CLI Example:
 
@@ -289,6 +290,7 @@ def status():
     told = found["journal"] or {
         "state": "local" if not found["fault"] else "unknown",
         "since": None,
+        "steps": {},
         "containers": {},
     }
     seen, up = {}, __salt__["vz.running"]()
@@ -309,6 +311,7 @@ def status():
         "node": node(),
         "state": told["state"],
         "since": told["since"],
+        "steps": told["steps"],
         "journal_fault": found["fault"],
         "mounted": {share: entry["source"] for share, entry in __salt__["ringfree_nfs.in_use"]().items()},
         "containers": seen,
@@ -317,7 +320,7 @@ def status():
 
 def whereabouts():
     """
-    One sentence: on which store this node's containers run, and what to type to go on.
+    One sentence: on which store this node's containers run, whether they answer, and what to type to go on.
 
     Returns text.
 
@@ -328,15 +331,37 @@ def whereabouts():
         salt node001 cloudstor.whereabouts
     """
     found = status()
-    moving = [found["containers"].get(ctid) for ctid in __salt__["vz.manifest"]() or []]
-    where = [entry["store"] if entry and entry["running"] else "down" for entry in moving]
-    counts = (
-        ", ".join(f"{where.count(word)} {text}" for word, text in STORES if word in where)
-        or "no container was moved"
-    )
+    if found["state"] == "local" and not found["steps"]:
+        return f"{node()} was not touched, it is on local storage."
+    up = [ctid for ctid, entry in found["containers"].items() if entry["running"]]
+    written = "verified" in found["steps"].get("manifest", {})
+    moving = __salt__["vz.manifest"]() or [] if written else up
+    where = [_store_of(found["containers"].get(ctid)) for ctid in moving]
+    counts = ", ".join(f"{where.count(word)} {text}" for word, text in STORES if word in where)
     if found["state"] == "in_flight":
-        return f"{node()} is in flight: of {len(where)} containers {counts}. 'salt-run state.orch migrate' continues."
-    return f"{node()} is on {found['state']} storage: {counts}."
+        return (
+            f"{node()} is in flight: of {len(where)} containers {counts or 'none was moved'}. "
+            f"'salt-run state.orch migrate' continues, "
+            f"'salt-run state.orch rollback pillar='{{\"nodes\": [\"{node()}\"]}}'' goes back."
+        )
+    store = {"nfs": "on NFS", "local": "back on local storage"}.get(found["state"], "in an unknown state")
+    astray = [word for word in where if word != found["state"]]
+    said = f"{node()} is {store}, {_answering(moving)} of {len(moving)} containers answer"
+    return f"{said}: {counts}." if astray else f"{said}."
+
+
+def _store_of(entry):
+    return entry["store"] if entry and entry["running"] else "down"
+
+
+def _answering(ctids):
+    """How many of some containers pass all their checks, asked once."""
+    up = set(__salt__["vz.running"]())
+    wanted = checks([ctid for ctid in ctids if ctid in up])
+    return sum(
+        all(answer["ok"] for answer in __salt__["vz.health"](ctid, asked).values())
+        for ctid, asked in wanted.items()
+    )
 
 
 def failure(what, said):
@@ -1401,7 +1426,8 @@ def preflight():
         return report
     checks = [_check_tools, _check_confs, _check_names]
     if report["state"] != "nfs":
-        checks += [_check_guard, _check_dumps, _check_layout, _check_san, _check_owners, _check_conf_share]
+        checks += [_check_guard, _check_dumps, _check_layout, _check_health]
+        checks += [_check_san, _check_owners, _check_conf_share]
     for check in checks:
         try:
             check(report)
@@ -1520,6 +1546,19 @@ def _check_layout(report):
     report["notes"].append(f"container layouts: {', '.join(layouts) or 'none'}")
     if not to_move():
         report["notes"].append("no container runs on this node: nothing will be moved")
+
+
+def _check_health(report):
+    """What does not answer now would not after the move either, and a whole node would go back for it."""
+    if report["state"] != "local":
+        return
+    up = [ctid for ctid, entry in report["containers"].items() if entry["running"]]
+    try:
+        __salt__["vz.wait_healthy"]({ctid: asked for ctid, asked in checks(up).items() if asked}, PATIENCE)
+    except CommandExecutionError as error:
+        report["findings"].append(
+            f"{error}. Mend it, or exempt the container from the check (pillar ringfree:containers:exempt)"
+        )
 
 
 def _check_san(report):

@@ -25,10 +25,12 @@ FSTAB = "/etc/fstab"
 ADDED_BY_VZ = b"SKIP_SYSCTL_SETUP=yes\n"
 GUARD, UNGUARD = "nothing starts by itself", "containers can start by themselves"
 STOP, START = "what runs from NFS is stopped", "the containers run from local storage"
+ANSWER = "the containers answer"
 BACK, CLAIM = "what was written on NFS is copied back", "the share knows that the live copies are local"
 VZ_CONF, CONFS = "vz.conf is as before", "the confs are as before"
 UNMOUNT = "the shares are unmounted"
-#: With these done the node is on local storage; what else failed is named and can be typed.
+#: With these done the node is on local storage; what else failed is named and can be typed. A container that runs there
+#: and does not answer is such a thing.
 ESSENTIAL = (STOP, VZ_CONF, UNMOUNT, CONFS, START, UNGUARD)
 
 
@@ -57,27 +59,28 @@ def revert(data=None):
     wanted = data or __salt__["cloudstor.settings"]()["rollback"]["data"]
     on_share = _live_on_share()
     __salt__["cloudstor.mark"]("revert", "intent", note=wanted)
-    done = [_attempt(*step) for step in _steps(wanted, on_share)]
+    done = [_attempt(*step) for step in _steps(wanted, on_share, _written_to(on_share))]
     __salt__["cloudstor.mark"]("revert", "done")
     if all(step["ok"] for step in done if step["what"] in ESSENTIAL):
         __salt__["cloudstor.settle"]("local")
     return done
 
 
-def _steps(wanted, on_share):
+def _steps(wanted, on_share, written_to):
     """The sub-steps in order: what, function, and what to type on the node when it fails."""
     shares = __salt__["cloudstor.settings"]()["shares"]
     conf = shares["conf"]["mount"]
     umount = f"umount {conf} {shares['root']['mount']} {shares['private']['mount']}"
     not_back = []  # containers whose newest data is still on the share only
+    silent = []  # containers that were waited for in vain
     steps = [
         (GUARD, _guard, "echo 'DISABLED=\"yes\"' >> /etc/vz/vz.conf"),
         (STOP, _stop, "vzctl stop CTID"),
-        ("files changed on NFS are listed", lambda: _list_changes(on_share), "the copies stay on the SAN"),
+        ("files changed on NFS are listed", lambda: _list_changes(written_to), "the copies stay on the SAN"),
     ]
     if wanted == "sync_back":
         steps.append(
-            (BACK, lambda: _sync_back(on_share, not_back), "salt-call cloudstor.sync_back CTID PATH STAMP")
+            (BACK, lambda: _sync_back(written_to, not_back), "salt-call cloudstor.sync_back CTID PATH STAMP")
         )
     return [
         *steps,
@@ -86,10 +89,11 @@ def _steps(wanted, on_share):
         (UNMOUNT, _unmount, umount),
         (CONFS, _confs, f"tar -C {conf} -xzf /etc/sysconfig/vz-scripts.tar.gz, but not while {conf} is NFS"),
         (CLAIM, lambda: _claim(on_share, not_back), f"salt-call cloudstor.claim '{on_share}' local"),
-        (START, _start, "vzctl start CTID --force"),
+        (START, lambda: _start(not_back, silent), "vzctl start CTID --force"),
+        (ANSWER, lambda: _answer(silent), "vzctl exec CTID COMMAND"),
         ("the mounts do not come back", _fstab, f"remove the lines of ringfree from {FSTAB}"),
         ("the variables say so", _variables, "echo 0 > /etc/ringfree/nfsmounted"),
-        (UNGUARD, _unguard, "remove the line DISABLED from /etc/vz/vz.conf"),
+        (UNGUARD, lambda: _unguard(not_back), "remove the line DISABLED from /etc/vz/vz.conf"),
     ]
 
 
@@ -138,6 +142,11 @@ def _live_on_share():
         return [ctid for ctid, owner in known.items() if owner["node"] == mine and owner["store"] == "nfs"]
     except CommandExecutionError:
         return (__salt__["vz.manifest"]() or []) if __salt__["cloudstor.reached"]("owner", "intent") else []
+
+
+def _written_to(on_share):
+    """Of the containers whose live copy is on the share, those that were started there, or may have been."""
+    return [ctid for ctid in on_share if __salt__["cloudstor.reached"]("start", "intent", ctid)]
 
 
 def _guard():
@@ -287,30 +296,63 @@ def _claim(ctids, not_back):
     return f"{len(back)} containers"
 
 
-def _start():
-    """The containers of the manifest run from local storage and answer; priority first, each confirmed."""
+def _start(not_back, silent):
+    """The containers of the manifest run from local storage; priority first, each waited for before the next."""
     settings = __salt__["cloudstor.settings"]()
-    wanted = settings["start"]
     ctids = _manifest()
     _must_lead_home(ctids, "not started")
     up = set(__salt__["vz.running"]())
     priority = set(__salt__["cloudstor.resolve"](settings["containers"]["priority"])["found"].values())
-    todo = [ctid for ctid in ctids if ctid not in up]
-    batches = [[ctid] for ctid in todo if ctid in priority] + [
-        [ctid for ctid in todo if ctid not in priority]
+    todo = [ctid for ctid in ctids if ctid not in up and ctid not in not_back]
+    faults = [
+        f"container {ctid} is not started from its old local copy, its newest data is on the share only: the same "
+        f"rollback again tries to copy it back, one with data discard starts the old copy"
+        for ctid in not_back
     ]
-    faults = []
-    for batch in batches:
-        try:
-            __salt__["vz.start"](batch, wanted["workers"], wanted["deadline"], True)
-            __salt__["vz.wait_healthy"](__salt__["cloudstor.checks"](batch), wanted["answer"])
-        except CommandExecutionError as error:
-            faults.append(str(error))
-    if not faults:
-        __salt__["vz.wait_healthy"](__salt__["cloudstor.checks"](ctids), wanted["answer"])
+    for ctid in [ctid for ctid in todo if ctid in priority]:
+        faults += _boot([ctid], settings["start"])
+        silent += _silent([ctid], settings["start"]["answer"])
+    faults += _boot([ctid for ctid in todo if ctid not in priority], settings["start"])
+    proofs = {ctid: __salt__["vz.root_mount"](ctid) for ctid in ctids if ctid in up}
+    faults += [f"container {ctid}: {proof['why']}" for ctid, proof in proofs.items() if not proof["ok"]]
     if faults:
         raise CommandExecutionError("; ".join(faults))
-    return f"{len(ctids)} of {len(ctids)} containers answer"
+    return f"{len(ctids)} containers"
+
+
+def _boot(ctids, wanted):
+    """Start containers; returns what went wrong."""
+    try:
+        __salt__["vz.start"](ctids, wanted["workers"], wanted["deadline"], True)
+    except CommandExecutionError as error:
+        return [str(error)]
+    return []
+
+
+def _silent(ctids, wait):
+    """Wait for the services of containers that run; returns those that do not answer in time."""
+    ctids = [ctid for ctid in ctids if __salt__["vz.status"](ctid)["running"]]
+    try:
+        __salt__["vz.wait_healthy"](__salt__["cloudstor.checks"](ctids), wait)
+    except CommandExecutionError:
+        return list(ctids)
+    return []
+
+
+def _answer(silent):
+    """What runs answers; those that were waited for in vain are asked once more and not waited for again."""
+    up = set(__salt__["vz.running"]())
+    checks = __salt__["cloudstor.checks"]([ctid for ctid in _manifest() if ctid in up])
+    again = {ctid: checks.pop(ctid) for ctid in list(checks) if ctid in silent}
+    faults = []
+    for wanted, wait in ((checks, __salt__["cloudstor.settings"]()["start"]["answer"]), (again, 0)):
+        try:
+            __salt__["vz.wait_healthy"](wanted, wait)
+        except CommandExecutionError as error:
+            faults.append(str(error))
+    if faults:
+        raise CommandExecutionError("; ".join(faults))
+    return f"{len(checks) + len(again)} of {len(_manifest())}"
 
 
 def _fstab():
@@ -336,8 +378,12 @@ def _variables():
     __salt__["ringfree_nfs.set_variables"]({"nfsmounted": wanted["nfsmounted"]})
 
 
-def _unguard():
-    """Last of all: DISABLED goes out of vz.conf; not while containers would boot from the share, or from nothing."""
+def _unguard(not_back):
+    """Last of all: DISABLED goes out of vz.conf; not while containers would boot from the share or from an old copy."""
+    if not_back:
+        raise CommandExecutionError(
+            f"containers {', '.join(map(str, not_back))} would boot from an old copy; the guard stays"
+        )
     _must_lead_home(_manifest(), "the guard stays")
     __salt__["cloudstor.unguard"]()
 

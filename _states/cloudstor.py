@@ -403,7 +403,7 @@ def committed(name):
         return _failed(ret, error)
 
 
-def reverted(name, data=None):
+def reverted(name, data=None, committed=True):
     """
     The node is on local storage, as before its migration: one best-effort state that reports every sub-step.
 
@@ -414,6 +414,9 @@ def reverted(name, data=None):
         ``discard`` or ``sync_back``: what becomes of what containers wrote on NFS; ``None`` for
         ``ringfree:rollback:data``.
 
+    committed : True
+        Whether a node that was committed to NFS goes back as well; otherwise only one in flight.
+
     .. code-block:: yaml
 
         The node is back on local storage:
@@ -422,6 +425,10 @@ def reverted(name, data=None):
     """
     ret = _ret(name)
     try:
+        if not committed and __salt__["cloudstor.state"]() == "nfs":
+            return _end(
+                ret, f"The node was committed and stays on NFS. {__salt__['cloudstor.whereabouts']()}"
+            )
         ret["changes"] = __salt__["ringfree_revert.plan"]()
         if not ret["changes"]:
             return _end(ret, __salt__["cloudstor.whereabouts"]())

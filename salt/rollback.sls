@@ -55,24 +55,13 @@ Monitoring is silent:
 
 {%- for node in nodes %}
 
-{{ node }} is at rest:
+{{ node }} goes back:
   salt.runner:
-    - name: ringfree.wait_idle
-    - pillar: {{ ringfree | json }}
-    - nodes: [{{ node | json }}]
-    - raises: false
+    - name: state.orchestrate
+    - mods: orch.back
+    - pillar: {{ {'ringfree': ringfree, 'node': node, 'data': data} | json }}
     - require:
-      - salt: The minions have the pillar
-
-{{ node }} is back on local storage:
-  salt.state:
-    - tgt: [{{ node | json }}]
-    - tgt_type: list
-    - sls: ringfree.rollback
-    - pillar: {{ {'data': data} | json }}
-    - timeout: {{ timeout }}
-    - require:
-      - salt: {{ node }} is at rest
+      - salt: {{ 'Monitoring is silent' if monitor else 'The minions have the pillar' }}
 {%- endfor %}
 
 {%- if monitor %}

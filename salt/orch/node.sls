@@ -1,21 +1,19 @@
-# One node from local storage to NFS. The first failure ends it; a second run continues.
+# One node from local storage to NFS, and back when a part of that fails. What fails stays a failure, also when the node
+# is back in order.
+{%- set ringfree = pillar['ringfree'] %}
 {%- set node = pillar['node'] %}
-{%- set timeout = pillar['ringfree'].get('timeout', 120) %}
-{%- set parts = [
-      ('presync', 'is nearly copied'),
-      ('packages', 'has its updates'),
-      ('prepare', 'is prepared'),
-      ('cutover', 'runs from NFS'),
-      ('commit', 'stays on NFS'),
-    ] %}
 
-{%- for part, sentence in parts %}
+{{ node }} goes through every part:
+  salt.runner:
+    - name: state.orchestrate
+    - mods: orch.parts
+    - pillar: {{ {'ringfree': ringfree, 'node': node} | json }}
 
-{{ node }} {{ sentence }}:
-  salt.state:
-    - tgt: [{{ node | json }}]
-    - tgt_type: list
-    - sls: ringfree.{{ part }}
-    - timeout: {{ timeout }}
-    - failhard: true
-{%- endfor %}
+# Only from the middle of a migration: a node that was committed stays on NFS, whatever fails on it later.
+{{ node }} goes back:
+  salt.runner:
+    - name: state.orchestrate
+    - mods: orch.back
+    - pillar: {{ {'ringfree': ringfree, 'node': node, 'committed': false} | json }}
+    - onfail:
+      - salt: {{ node }} goes through every part

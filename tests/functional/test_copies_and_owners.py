@@ -89,12 +89,25 @@ def test_a_migration_that_goes_on_keeps_what_was_noted(cloudstor):
 
 
 def test_whereabouts_is_one_sentence_with_the_next_command(fleet, cloudstor):
-    assert cloudstor("whereabouts") == "node001 is on local storage: no container was moved."
+    assert cloudstor("whereabouts") == "node001 was not touched, it is on local storage."
     until(fleet, "vz.stopped")()
     fleet.minion().modules["vz.start"]([102], force=True)
     assert cloudstor("whereabouts") == (
         "node001 is in flight: of 3 containers 1 run from local storage, 2 are down. "
-        "'salt-run state.orch migrate' continues."
+        "'salt-run state.orch migrate' continues, "
+        "'salt-run state.orch rollback pillar='{\"nodes\": [\"node001\"]}'' goes back."
+    )
+
+
+def test_whereabouts_tell_what_answers(fleet, cloudstor):
+    """H25: counted by asking, and where somebody is not on the node's store that is said."""
+    until(fleet, "ringfree_nfs.variables", mounted=True)()
+    assert cloudstor("whereabouts") == "node001 is on NFS, 3 of 3 containers answer."
+    fleet.rule("vzctl.exec2.102", "exit 1")
+    assert cloudstor("whereabouts") == "node001 is on NFS, 2 of 3 containers answer."
+    fleet.minion().modules["vz.stop"]([104])
+    assert cloudstor("whereabouts") == (
+        "node001 is on NFS, 1 of 3 containers answer: 2 run from NFS, 1 are down."
     )
 
 

@@ -203,3 +203,13 @@ def test_h07_a_conf_that_is_a_link_out_of_its_directory(fleet, preflight):
     (finding,) = [text for text in preflight()["findings"] if "101.conf" in text]
     assert f"is a link to {real}" in finding
     assert "put the file itself in its place" in finding
+
+
+def test_h25_a_service_that_does_not_answer_before_the_move_is_a_finding(fleet, preflight, monkeypatch):
+    """It would not answer afterwards either, and the whole node would go back because of it."""
+    monkeypatch.setattr(fleet.minion().module_of("cloudstor.preflight"), "PATIENCE", 0)
+    fleet.rule("vzctl.exec2.102", "echo 'Unable to connect to remote asterisk' >&2; exit 1")
+    report = preflight()
+    found(
+        report, "container 102: asterisk does not answer", "Unable to connect", "ringfree:containers:exempt"
+    )

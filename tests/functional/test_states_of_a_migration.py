@@ -132,7 +132,7 @@ def test_presynced_refuses_a_wiped_source(fleet):
     result = failed(
         apply(fleet, "cloudstor.presynced"), "nothing was copied", "container 101", "no container tree"
     )
-    assert "node001 is on local storage" in result["comment"]
+    assert "node001 was not touched, it is on local storage" in result["comment"]
     assert [call for call in fleet.calls("rsync") if "vz/private" in call] == []
 
 
@@ -387,7 +387,7 @@ def test_h09_the_commit_demands_the_containers_that_ran_before(fleet):
     assert 'DISABLED="yes"' in fleet.vz_conf.read_text()
     modules["vz.stop"]([103])
     modules["vz.start"]([104], force=True)
-    assert "3 run from NFS" in committed()["comment"]
+    assert committed()["comment"] == "node001 is on NFS, 3 of 3 containers answer."
     assert "DISABLED" not in fleet.vz_conf.read_text()
 
 

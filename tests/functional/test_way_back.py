@@ -171,6 +171,68 @@ def test_a_san_that_is_away_does_not_keep_the_containers_down(moved):
     assert local_side(node) == node.before
 
 
+def test_a_failed_run_takes_no_committed_node_back(moved):
+    """Only from the middle: what fails on a node days after its commit must not throw away what it wrote since."""
+    node = moved("committed")
+    before = node.tree()
+    for test in (True, False):
+        result = apply(node, "cloudstor.reverted", {"committed": False}, test=test)
+        assert (result["result"], result["changes"]) == (True, {})
+        assert "stays on NFS" in result["comment"]
+    assert node.tree() == before
+
+
+def test_a_failed_run_takes_a_node_in_flight_back(moved):
+    node = moved("started")
+    assert apply(node, "cloudstor.reverted", {"committed": False})["result"] is True
+    assert local_side(node) == node.before
+
+
+def test_h25_a_container_that_runs_and_does_not_answer_is_named(moved):
+    """The node is back all the same: nothing of it is on the share any more."""
+    node = moved("committed")
+    node.pillar["start"] = {"answer": 1}
+    node.rule("vzctl.exec2.102", "echo 'Unable to connect to remote asterisk' >&2; exit 1")
+    result = revert(node, "discard")
+    assert result["result"] is False
+    for words in (
+        "the containers answer",
+        "container 102: asterisk",
+        "back on local storage, 2 of 3 containers answer",
+    ):
+        assert words in result["comment"]
+    assert node.running() == [101, 102, 104]
+    assert json.loads((node.folder / "var/journal.json").read_text())["state"] == "local"
+    assert "DISABLED" not in node.vz_conf.read_text()
+
+
+def test_h21_a_container_that_cannot_be_copied_back_is_not_started_on_its_old_copy(moved):
+    """Its newest data is on the share only: it waits, guarded, until the copy succeeds or the operator lets it go."""
+    node = moved("committed")
+    (node.folder / "vz/nfsprivate/101/etc/voicemail").write_text("hello\n")
+    node.rule("rsync.101", "[ $dry ] || { echo 'No space left on device' >&2; exit 11; }")
+    result = revert(node, "sync_back")
+    assert result["result"] is False
+    for words in ("No space left", "container 101 is not started from its old local copy", "the guard stays"):
+        assert words in result["comment"]
+    assert node.running() == [102, 104]
+    assert (node.owner(101)["store"], node.owner(102)["store"]) == ("nfs", "local")
+    assert 'DISABLED="yes"' in node.vz_conf.read_text()
+    node.rule("rsync.101", "")
+    assert revert(node, "sync_back")["result"] is True
+    assert (node.private(101) / "etc/voicemail").read_text() == "hello\n"
+    assert node.running() == [101, 102, 104]
+    assert "DISABLED" not in node.vz_conf.read_text()
+
+
+def test_h21_what_never_ran_on_nfs_has_nothing_to_copy_back(moved):
+    """The SAN dies between the last copy and the first start: the local copies are the newest, whatever is chosen."""
+    node = moved("owned by the share")
+    node.rule("rsync", "echo 'No route to host' >&2; exit 255")
+    revert(node, "sync_back")
+    assert node.running() == [101, 102, 104]
+
+
 def test_what_somebody_else_changed_in_vz_conf_stays(moved):
     node = moved("committed")
     with node.vz_conf.open("a") as stream:

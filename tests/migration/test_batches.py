@@ -23,7 +23,7 @@ def test_the_run_ends_after_the_last_node(lab):
     first_word = {
         node: next(at for at, text in enumerate(said) if f" {node} presync" in text) for node in NODES
     }
-    last_words = [at for at, text in enumerate(said) if "is on nfs storage" in text]
+    last_words = [at for at, text in enumerate(said) if "is on NFS" in text]
     assert len(last_words) == 3
     assert max(where.values()) < min(last_words), run
     assert where["node001"] < min(first_word["node002"], first_word["node003"]), run

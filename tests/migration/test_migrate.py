@@ -106,7 +106,7 @@ def test_presync_copies_and_moves_nothing(lab, before, presynced):
     assert presynced.now == presynced.then
     names = lab.on("san1", "ls", "/rf-images/pbx").split()
     assert sorted(names) == sorted(str(ctid) for then in before.values() for ctid in then["running"])
-    for line in ("node001 is on local storage", "node002 is on local storage"):
+    for line in ("node001 was not touched", "node002 was not touched"):
         assert line in presynced.run.err
 
 

@@ -5,10 +5,11 @@ One node; every test leaves it as the next one finds it, on local storage."""
 import json
 
 import checker
+import local_side
 import pytest
-import records
 from fleet_under_test import Gate, changed, migrate, start
 from lab_client import wait_for
+from local_side import whole
 
 FLEET = {"nodes": 1, "cts": 3}
 NODE = "node001"
@@ -38,39 +39,14 @@ class Rollback:
         return f"exit code {self.code}\n{self.err}\n{self.out}"
 
 
+def faults(lab, then):
+    """What is not as it was before the migration."""
+    return local_side.faults(lab, NODE, then)
+
+
 def stream(lab, ctid, store="local"):
     """A container's records as they lie on a store."""
-    place = {"local": (NODE, "/vz/private"), "nfs": ("san1", "/rf-images/pbx")}[store]
-    return lab.must("exec", place[0], "--", "cat", f"{place[1]}/{ctid}/{checker.RECORDS}")
-
-
-def whole(data):
-    """The records that are there, to their last whole line."""
-    return data[: data.rfind(b"\n") + 1]
-
-
-def faults(lab, then):
-    """What is not as it was before the migration, one sentence each."""
-    now = checker.remember(lab, [NODE])[NODE]
-    found = [
-        f"{ctid} runs {now['running'].count(ctid)} times" for ctid in CTIDS if now["running"].count(ctid) != 1
-    ]
-    found += [
-        f"a root on {init['root']}" for init in now["inits"] if init["root"]["kind"] in checker.NFS_KINDS
-    ]
-    found += [f"mounted: {mount}" for mount in now["mounts"] if mount["kind"] in checker.NFS_KINDS]
-    found += changed(then["confs"], now["confs"], "confs")
-    old = {name: entry for name, entry in then["etc_vz"].items() if not name.startswith("vz.conf.before")}
-    new = {name: entry for name, entry in now["etc_vz"].items() if not name.startswith("vz.conf.before")}
-    found += changed(old, new, "/etc/vz") + changed(then["fstab"], now["fstab"], "fstab")
-    told = now["variables"].get("nfsmounted")
-    found += ["nfsmounted is not 0"] if told and checker.text_of(told) != "0\n" else []
-    for ctid in CTIDS:
-        found += [f"{ctid}: {text}" for text in records.verify(whole(stream(lab, ctid))).faults()]
-        code, owner = lab.try_on("san1", "cat", f"/rf-images/pbx/.ringfree/owner/{ctid}")
-        if not code and "store=local" not in owner.split():
-            found.append(f"the owner record of {ctid} says {owner!r}")
-    return found + checker.check_monitoring(lab)
+    return local_side.stream(lab, NODE, ctid, store)
 
 
 def test_the_dry_run_changes_nothing_and_says_what_it_would(lab, before):
@@ -90,7 +66,7 @@ def test_back_after_the_commit_without_what_was_written_on_nfs(lab, before):
     at_stop = {ctid: whole(stream(lab, ctid)) for ctid in CTIDS}
     run = Rollback(lab)
     assert run.code == 0, run
-    assert f"{NODE} is on local storage: 3 run from local storage." in run.err
+    assert f"{NODE} is back on local storage, 3 of 3 containers answer." in run.err
     assert faults(lab, before) == []
     for ctid in CTIDS:
         assert stream(lab, ctid).startswith(at_stop[ctid])

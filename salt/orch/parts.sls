@@ -1,0 +1,21 @@
+# The parts of one node's way from local storage to NFS. The first failure ends it; a second run continues.
+{%- set node = pillar['node'] %}
+{%- set timeout = pillar['ringfree'].get('timeout', 120) %}
+{%- set parts = [
+      ('presync', 'is nearly copied'),
+      ('packages', 'has its updates'),
+      ('prepare', 'is prepared'),
+      ('cutover', 'runs from NFS'),
+      ('commit', 'stays on NFS'),
+    ] %}
+
+{%- for part, sentence in parts %}
+
+{{ node }} {{ sentence }}:
+  salt.state:
+    - tgt: [{{ node | json }}]
+    - tgt_type: list
+    - sls: ringfree.{{ part }}
+    - timeout: {{ timeout }}
+    - failhard: true
+{%- endfor %}
