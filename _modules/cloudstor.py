@@ -133,7 +133,8 @@ def mark(step, phase, container=None, note=None):
     note : None
         A text for people.
 
-    Returns the journal.
+    Returns the journal.  Raises CommandExecutionError, and notes nothing, when a step may not begin (see
+    ``ringfree_run.leave``).
 
     CLI Example:
 
@@ -141,6 +142,8 @@ def mark(step, phase, container=None, note=None):
 
         salt node001 cloudstor.mark stop verified container=101
     """
+    if phase == "intent":
+        __salt__["ringfree_run.leave"](step)
     new = _keep(__utils__["ringfree_journal.mark"](journal(), step, phase, time.time(), container, note))
     tell(step, phase, container, note)
     return new

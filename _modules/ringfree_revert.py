@@ -21,6 +21,7 @@ __virtualname__ = "ringfree_revert"
 
 CHANGED = "/var/lib/ringfree/changed"
 FSTAB = "/etc/fstab"
+PROC = "/proc"
 #: vz's init script adds this line to vz.conf by itself (etc/init.d/vz-redhat.in of vzctl 4.11.1, line 514).
 ADDED_BY_VZ = b"SKIP_SYSCTL_SETUP=yes\n"
 GUARD, UNGUARD = "nothing starts by itself", "containers can start by themselves"
@@ -46,7 +47,8 @@ def revert(data=None):
         ``discard`` or ``sync_back``: what becomes of what containers wrote on NFS; ``None`` for the pillar's.
 
     Returns a list of ``{"what": text, "ok": bool, "detail": text, "command": text}``, one for each sub-step; an empty
-    one when the journal says that the node is on local storage.
+    one when the journal says that the node is on local storage.  Raises CommandExecutionError when somebody else works
+    on the way back of this node.
 
     CLI Example:
 
@@ -57,6 +59,15 @@ def revert(data=None):
     if __salt__["cloudstor.state"]() == "local":
         return []
     wanted = data or __salt__["cloudstor.settings"]()["rollback"]["data"]
+    __salt__["ringfree_run.hold"]("the way back")
+    try:
+        return _revert(wanted)
+    finally:
+        __salt__["ringfree_run.release"]()
+
+
+def _revert(wanted):
+    """Every sub-step, and the state of the node that comes of them."""
     on_share = _live_on_share()
     __salt__["cloudstor.mark"]("revert", "intent", note=wanted)
     done = [_attempt(*step) for step in _steps(wanted, on_share, _written_to(on_share))]
@@ -419,17 +430,25 @@ def busy():
 
         salt node001 ringfree_revert.busy
     """
+    return {pid: command for pid, (_, command) in _commands().items()}
+
+
+def _commands():
+    """Our own rsync and vzctl processes: process id to program and command line."""
     found = {}
-    for name in filter(str.isdigit, os.listdir("/proc")):
+    for name in filter(str.isdigit, os.listdir(PROC)):
         try:
-            with open(f"/proc/{name}/environ", "rb") as stream:
+            with open(f"{PROC}/{name}/environ", "rb") as stream:
                 ours = b"RINGFREE_COMMAND=1" in stream.read().split(b"\0")
-            with open(f"/proc/{name}/cmdline", "rb") as stream:
+            with open(f"{PROC}/{name}/cmdline", "rb") as stream:
                 words = stream.read().decode("utf-8", "replace").split("\0")
         except OSError:
             continue
-        if ours and any(os.path.basename(word) in ("rsync", "vzctl") for word in words[:3]):
-            found[int(name)] = " ".join(words).strip()
+        # The first words, because a program that is a script stands behind its interpreter.
+        programs = [os.path.basename(word) for word in words[:3]]
+        for program in ("rsync", "vzctl"):
+            if ours and program in programs:
+                found[int(name)] = (program, " ".join(words).strip())
     return found
 
 
@@ -445,8 +464,8 @@ def end_busy():
 
         salt node001 ringfree_revert.end_busy
     """
-    for pid, command in busy().items():
-        if "vzctl" not in command.split(" ", 3)[:3]:
+    for pid, (program, _) in _commands().items():
+        if program == "rsync":
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:

@@ -10,10 +10,12 @@ What the operator types: plan, preflight, status, report, watch; and what the or
 :configuration: the pillar ``ringfree`` of the master (``pillar/ringfree/init.sls`` explains each key)
 """
 
+import contextvars
 import getpass
 import itertools
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -138,28 +140,21 @@ def _lock_path():
     return os.path.join(__opts__["cachedir"], "ringfree.lock")
 
 
-def _born(pid):
-    """When a process was started, in clock ticks since boot; None when it is gone."""
-    try:
-        with salt.utils.files.fopen(f"/proc/{pid}/stat", "rb") as stream:
-            return int(stream.read().rsplit(b")", 1)[1].split()[19])
-    except (OSError, IndexError, ValueError):
-        return None
-
-
 def _holder():
     """Who holds the fleet's lock, or None; a holder whose process is gone holds nothing."""
     try:
         with salt.utils.files.fopen(_lock_path(), "rb") as stream:
             held = salt.utils.json.loads(stream.read())
-        return held if _born(held["pid"]) == held["born"] else None
+        return held if held["born"] and _utils("ringfree_command.born")(held["pid"]) == held["born"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def begin(what="migrate", pillar=None, nodes=None, raises=True):
+def begin(what="migrate", pillar=None, nodes=None, raises=True, deadline=None):
     """
-    Take the fleet's lock, check the pillar, show progress in this terminal until :py:func:`end`.
+    Take the fleet's lock, check the pillar and the window, show progress in this terminal until :py:func:`end`.
+
+    From here on Ctrl-C aborts the run as :py:func:`abort` does; a second one leaves everything as it is.
 
     what : migrate
         The orchestration, for the words of the lock.
@@ -173,6 +168,9 @@ def begin(what="migrate", pillar=None, nodes=None, raises=True):
     raises : True
         Whether a refusal is an exception, or a dictionary with ``Error`` (for orchestrations).
 
+    deadline : None
+        ``HH:MM`` or ``YYYY-MM-DD HH:MM``: when the run has to be over.  A migration also keeps ``ringfree:window``.
+
     Returns the list of nodes.
 
     CLI Example:
@@ -182,30 +180,46 @@ def begin(what="migrate", pillar=None, nodes=None, raises=True):
         salt-run ringfree.begin
     """
     try:
-        names = _names(nodes, _settings(pillar))
-    except CommandExecutionError as error:
-        return _refuse(str(error), raises)
-    held = _lock(what)
-    if held:
-        since = time.strftime("%H:%M:%S", time.localtime(held["since"]))
+        settings = _settings(pillar)
+        names = _names(nodes, settings)
+        window = settings["window"] if what == "migrate" else {"start": "", "end": ""}
+        until = _utils("ringfree_window.end")(window, deadline, time.time())
+    except (CommandExecutionError, ValueError) as error:
         return _refuse(
-            f"'{held['what']}' runs since {since}, started by {held['user']} as process {held['pid']} on this master; "
-            f"watch it with 'salt-run ringfree.watch'. Nothing was touched.",
+            f"{error}. Nothing was touched." if isinstance(error, ValueError) else str(error), raises
+        )
+    held = _lock(what, names, until)
+    if held:
+        return _refuse(
+            f"'{held['what']}' runs since {_clock(held['since'])}, started by {held['user']} as process {held['pid']} "
+            f"on this master; watch it with 'salt-run ringfree.watch', end it with 'salt-run ringfree.abort'. "
+            f"Nothing was touched.",
             raises,
         )
     threading.Thread(target=_show, args=(dict(__opts__), os.getpid()), daemon=True).start()
-    _say(f"{time.strftime('%H:%M:%S')} {what}: {', '.join(names)}")
+    if what != "rollback":
+        _take_interrupts()
+    _say(
+        f"{_clock(time.time())} {what}: {', '.join(names)}"
+        + (f"; to be over by {_clock(until)}" if until else "")
+    )
     return names
 
 
-def _lock(what):
+def _clock(moment):
+    return _utils("ringfree_window.clock")(moment)
+
+
+def _lock(what, names, until):
     """Take the lock; returns its holder when somebody else has it."""
     mine = {
         "pid": os.getpid(),
-        "born": _born(os.getpid()),
+        "born": _utils("ringfree_command.born")(os.getpid()),
         "user": getpass.getuser(),
         "since": time.time(),
         "what": what,
+        "nodes": names,
+        "until": until,
     }
     path = _lock_path()
     temporary = f"{path}.new"
@@ -250,6 +264,281 @@ def end(nodes=None, pillar=None):
     if held and held["pid"] == os.getpid():
         os.unlink(_lock_path())
     return asked["answers"]
+
+
+# --- what the operator says while it runs -----------------------------------------------------------------------------
+
+
+def _update_lock(change):
+    """Change the lock of the run under way by a function; returns the lock.  Raises when no run is under way."""
+    path = _lock_path()
+    with salt.utils.files.flopen(f"{path}.guard", "w"):
+        held = _holder()
+        if not held:
+            raise CommandExecutionError("no run is under way on this master. Nothing was changed.")
+        change(held)
+        with salt.utils.files.fopen(f"{path}.new", "w") as stream:
+            salt.utils.json.dump(held, stream)
+        os.rename(f"{path}.new", path)
+    return held
+
+
+def _by():
+    return f"{getpass.getuser()} at {_clock(time.time())}"
+
+
+def pause():
+    """
+    Hold the run under way before the next part of a node's migration, until :py:func:`resume` or :py:func:`abort`.
+
+    What a node is doing now goes on to its end. No container is down between two parts.
+
+    Returns one sentence.  Raises CommandExecutionError when no run is under way.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run ringfree.pause
+    """
+    try:
+        held = _update_lock(lambda lock: lock.update(paused=_by()))
+    except CommandExecutionError as error:
+        return _refuse(str(error))
+    return (
+        f"'{held['what']}' will pause before its next part; 'salt-run ringfree.resume' goes on, "
+        f"'salt-run ringfree.abort' ends it"
+    )
+
+
+def resume():
+    """
+    Let a paused run go on.
+
+    Returns one sentence.  Raises CommandExecutionError when no run is under way.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run ringfree.resume
+    """
+    try:
+        return f"'{_update_lock(lambda lock: lock.update(paused=None))['what']}' goes on"
+    except CommandExecutionError as error:
+        return _refuse(str(error))
+
+
+def abort():
+    """
+    End the run under way: no further step begins, copies are ended, and a node in flight goes back to local storage.
+
+    Nodes that were committed stay on NFS.
+
+    Returns one sentence.  Raises CommandExecutionError when no run is under way, or it is a rollback.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run ringfree.abort
+    """
+    by = _by()
+
+    def change(lock):
+        if lock["what"] == "rollback":
+            raise CommandExecutionError("a rollback is not aborted: it ends by itself. Nothing was changed.")
+        lock.update(aborted=by, paused=None)
+
+    try:
+        held = _update_lock(change)
+    except CommandExecutionError as error:
+        return _refuse(str(error))
+    asked = _ask(held["nodes"], "ringfree_run.abort", [by], timeout=BRIEF)
+    return "\n".join(
+        [f"'{held['what']}' ends, and nodes in flight go back to local storage", *asked["faults"]]
+    )
+
+
+def commit(node):
+    """
+    Say that a node in flight, on which everything answers, stays on NFS (``ringfree:confirm: manual``).
+
+    The run that waits for this word goes on; where none does, the node is committed at once.
+
+    node
+        The node.
+
+    Returns one sentence.  Raises CommandExecutionError when there is nothing to confirm.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run ringfree.commit node001
+    """
+    (name,) = _names(node, _settings())
+    asked = _ask([name], "ringfree_run.confirm", [getpass.getuser()])
+    if not asked["faults"] and not _holder():
+        done = _ask([name], "state.sls", ["ringfree.commit"])
+        states = done["answers"].get(name)
+        if not isinstance(states, dict):
+            _refuse("\n".join(done["faults"]) or f"{name}: {states}")
+        bad = [state["comment"] for state in states.values() if state["result"] is False]
+        asked = {"faults": bad} if bad else _ask([name], "cloudstor.whereabouts")
+    if asked["faults"]:
+        _refuse("\n".join(asked["faults"]))
+    return asked["answers"][name]
+
+
+def gate(node, part, pillar=None, raises=True):
+    """
+    Whether a part of a node's migration may begin: not aborted, not paused, confirmed, and enough time for the rest and
+    for the way back.
+
+    node
+        The node.
+
+    part
+        ``presync``, ``packages``, ``prepare``, ``cutover`` or ``commit``.
+
+    pillar : None
+        The value of the pillar key ``ringfree``; ``None`` for the master's own.
+
+    raises : True
+        Whether a refusal is an exception, or a dictionary with ``Error`` (for orchestrations).
+
+    Returns True.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run ringfree.gate node001 cutover
+    """
+    settings = _settings(pillar)
+    (name,) = _names(node, settings)
+    held = _holder() or {}
+    until = held.get("until")
+    asked = _ask([name], "ringfree_run.expect", [until])
+    if asked["faults"]:
+        return _refuse("\n".join(asked["faults"]), raises)
+    told = asked["answers"][name]
+    _measure(name, part, told["containers"])
+    fault = _wait_for_leave(name, part) or _no_time(name, part, told, until, settings)
+    if not fault and part == "commit" and told["state"] != "nfs" and settings["confirm"] == "manual":
+        fault = _wait_for_confirmation(name, settings["confirm_within"])
+    return _refuse(fault, raises) if fault else True
+
+
+def _wait_for_leave(node, part):
+    """Wait while the run is paused; returns what to say when it was aborted."""
+    told = False
+    while True:
+        held = _holder() or {}
+        if held.get("aborted"):
+            return f"{node}: the run was aborted by {held['aborted']}; {part} was not begun"
+        if not held.get("paused"):
+            return None
+        if not told:
+            _say(
+                f"{_clock(time.time())} paused by {held['paused']} before {part} of {node}: 'salt-run ringfree.resume' "
+                f"goes on, 'salt-run ringfree.abort' ends the run"
+            )
+            told = True
+        time.sleep(0.5)
+
+
+def _no_time(node, part, told, until, settings):
+    """What to say when there is not enough time left for a part, those after it, and the way back."""
+    if not until or told["state"] == "nfs" or part == "commit":
+        return None
+    # Without the commit: by then all containers run and answer.
+    rest = PARTS[PARTS.index(part) : PARTS.index("commit")]
+    reserve = settings["window"]["reserve"]
+    wanted = _utils("ringfree_window.need")(_measured(), rest, told["containers"], reserve)
+    left = until - time.time()
+    if left >= wanted:
+        return None
+    return (
+        f"{node}: {max(0, left):.0f} s are left until {_clock(until)}; {part}, what comes after it, and the way back "
+        f"take {wanted:.0f} s by what was measured on this fleet, or ringfree:window:reserve; {part} was not begun"
+    )
+
+
+def _wait_for_confirmation(node, within):
+    """Wait for the operator's word; returns what to say when it does not come in time."""
+    end = time.time() + within
+    _say(
+        f"{_clock(time.time())} {node} runs from NFS and answers: 'salt-run ringfree.commit {node}' keeps it there, "
+        f"otherwise it goes back at {_clock(end)}"
+    )
+    while time.time() < end:
+        if _ask([node], "ringfree_run.confirmed")["answers"].get(node):
+            return None
+        aborted = (_holder() or {}).get("aborted")
+        if aborted:
+            return f"{node}: the run was aborted by {aborted}; it was not committed"
+        time.sleep(1)
+    return f"{node}: nobody said 'salt-run ringfree.commit {node}' within {within} s"
+
+
+def _measured_path():
+    return os.path.join(__opts__["cachedir"], "ringfree.measured")
+
+
+def _measured():
+    """What the parts took on this fleet so far; nothing when that cannot be read."""
+    try:
+        with salt.utils.files.fopen(_measured_path(), "rb") as stream:
+            found = salt.utils.json.loads(stream.read())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _measure(node, part, containers):
+    """Note when a part of a node begins, and what the part before it took."""
+    now, before = time.time(), []
+
+    def change(lock):
+        gates = lock.setdefault("gates", {})
+        before[:] = gates.get(node, [])
+        gates[node] = [part, now]
+
+    try:
+        _update_lock(change)
+    except CommandExecutionError:
+        return  # typed by hand, outside of a run
+    if not before or not containers:
+        return
+    path = _measured_path()
+    with salt.utils.files.flopen(f"{path}.guard", "w"):
+        kept = _utils("ringfree_window.note")(_measured(), before[0], round(now - before[1], 1), containers)
+        with salt.utils.files.fopen(f"{path}.new", "w") as stream:
+            salt.utils.json.dump(kept, stream)
+        os.rename(f"{path}.new", path)
+
+
+def _take_interrupts():
+    """Ctrl-C aborts the run in order: what is in flight goes back. A second one leaves everything as it is."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    # Salt's loader keeps its __opts__ and __utils__ in context variables, which a new thread lacks
+    # (https://github.com/saltstack/salt/issues/59962).
+    pid, context = os.getpid(), contextvars.copy_context()
+
+    def interrupted(number, frame):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if os.getpid() != pid:
+            return
+        _say(
+            "\nCtrl-C: nodes in flight go back to local storage. Ctrl-C again leaves them as they are: "
+            "'salt-run state.orch migrate' continues then, 'rollback' undoes."
+        )
+        threading.Thread(target=context.run, args=(abort,), daemon=True).start()
+
+    signal.signal(signal.SIGINT, interrupted)
 
 
 # --- progress ---------------------------------------------------------------------------------------------------------

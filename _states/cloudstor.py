@@ -118,6 +118,7 @@ def _passes(ctids):
     wanted = __salt__["cloudstor.settings"]()["sync"]
     __salt__["cloudstor.claim"](ctids, "local")
     for turn in range(1, wanted["passes"] + 1):
+        __salt__["ringfree_run.leave"]("presync")
         __salt__["cloudstor.tell"]("presync", "intent", note=f"pass {turn}, {len(ctids)} containers")
         done = __salt__["cloudstor.sync"](
             ctids,
@@ -391,6 +392,10 @@ def committed(name):
         ret["changes"] = {"state": {"old": __salt__["cloudstor.state"](), "new": "nfs"}}
         if __opts__["test"]:
             return _end(ret, "The node would be committed to NFS.", None)
+        manual = __salt__["cloudstor.settings"]()["confirm"] == "manual"
+        if manual and not __salt__["ringfree_run.confirmed"]():
+            word = f"'salt-run ringfree.commit {__salt__['cloudstor.node']()}'"
+            raise CommandExecutionError(f"not committed: nobody has said {word}")
         faults = __salt__["cloudstor.faults_on_nfs"]()
         if faults:
             raise CommandExecutionError("not committed: " + "; ".join(faults))

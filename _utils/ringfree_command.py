@@ -109,6 +109,22 @@ def run_many(commands, workers=4, deadline=60):
             yield futures[future], future.result()
 
 
+def born(pid):
+    """
+    When a process was started: with its id this names it for good, as ids are used again.
+
+    pid
+        The process id.
+
+    Returns clock ticks since boot, or ``None`` when there is no such process.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            return int(stream.read().rsplit(b")", 1)[1].split()[19])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
 def last_words(result, lines=3):
     """
     The last lines that a command printed, errors first.

@@ -15,6 +15,7 @@ WORD = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@-]*$")
 WORD_OR_NONE = re.compile(WORD.pattern + "|^$")
 HOST = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")
 OPTIONS = re.compile(r"^[A-Za-z0-9_.=,:-]+$")
+TIME_OR_NONE = re.compile(r"^([01]\d|2[0-3]):[0-5]\d$|^$")
 LOSSES = ("acl", "xattr", "capability")
 
 
@@ -56,6 +57,13 @@ def _number(low, high, whole=True):
         return value
 
     return check
+
+
+def _time_or_none(value):
+    """A time of day, or nothing."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise _Fault(f"must be a time in quotes, such as '22:00' (YAML reads it as the number {value})")
+    return _text(TIME_OR_NONE, "a time such as '22:00', or ''")(value)
 
 
 def _yes_no(value):
@@ -250,6 +258,13 @@ KEYS = {
         "data": (_one_of("discard", "sync_back"), "discard"),
         "idle": (_number(1, 3600), 60),
     },
+    "confirm": (_one_of("auto", "manual"), "auto"),
+    "confirm_within": (_number(10, 86400), 3600),
+    "window": {
+        "start": (_time_or_none, ""),
+        "end": (_time_or_none, ""),
+        "reserve": (_number(0, 86400), 3600),
+    },
     "accept": (_list_of(_one_of(*LOSSES)), []),
 }
 
@@ -308,6 +323,9 @@ def _contradictions(settings):
     monitoring, shares = settings["monitoring"], settings["shares"]
     if monitoring["services"] and not monitoring["host"]:
         faults.append("ringfree:monitoring:host: is missing although services are named")
+    window = settings["window"]
+    if bool(window["start"]) != bool(window["end"]) or (window["start"] and window["start"] == window["end"]):
+        faults.append("ringfree:window: needs a start and another end, or neither")
     if settings["nfs"]["primary"] == settings["nfs"]["secondary"]:
         faults.append("ringfree:nfs:secondary: is the same server as primary")
     soft = {"soft", "softerr"}.intersection(settings["nfs"]["options"].split(","))

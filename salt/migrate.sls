@@ -1,5 +1,6 @@
 # salt-run state.orch migrate
 # Moves the nodes of the pillar (or pillar='{"nodes": ["node001"]}') to NFS: the first one alone, then in batches.
+# With pillar='{"deadline": "04:30"}' all is over by then: moved, or back on local storage.
 # Runs again: continues where it stopped, and finds nothing to do on nodes that are on NFS.
 {%- set ringfree = salt['pillar.get']('ringfree', {}) %}
 {%- set nodes = salt['pillar.get']('nodes') or salt['pillar.get']('ringfree:nodes', []) %}
@@ -15,6 +16,7 @@ The migration begins:
   salt.runner:
     - name: ringfree.begin
     - what: migrate
+    - deadline: {{ salt['pillar.get']('deadline') | json }}
     - pillar: {{ ringfree | json }}
     - nodes: {{ nodes | json }}
     - raises: false

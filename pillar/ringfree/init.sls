@@ -113,5 +113,19 @@ ringfree:
     # Seconds that a rollback waits for whatever still runs on the node, before it ends that.
     idle: 60
 
+  # When nodes may move: local times of the master in quotes; the window may go over midnight. None by default. For one
+  # night: salt-run state.orch migrate pillar='{"deadline": "04:30"}'. Before each part of each node there must be time
+  # for the rest and for the way back, by what was measured on this fleet before; until every part was measured `reserve`
+  # seconds stand for that. When the end passes in flight, the node goes back.
+  window:
+    start: ''
+    end: ''
+    reserve: 3600
+
+  # Whether a node on which everything answers stays on NFS by itself (auto), or when an operator says 'salt-run
+  # ringfree.commit node001' (manual). When nobody says so within confirm_within seconds, the node goes back.
+  confirm: auto
+  confirm_within: 3600
+
   # What the export cannot store and containers use, and you accept to lose: acl, xattr, capability.
   accept: []

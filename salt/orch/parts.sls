@@ -11,6 +11,16 @@
 
 {%- for part, sentence in parts %}
 
+# Not aborted, not paused, and time enough for this, for the rest and for the way back.
+{{ node }} may go on with {{ part }}:
+  salt.runner:
+    - name: ringfree.gate
+    - node: {{ node | json }}
+    - part: {{ part }}
+    - pillar: {{ pillar['ringfree'] | json }}
+    - raises: false
+    - failhard: true
+
 {{ node }} {{ sentence }}:
   salt.state:
     - tgt: [{{ node | json }}]

@@ -76,7 +76,8 @@ PLACES = {
         "FOLDER": "etc/ringfree",
         "PROBE": "run/probe",
     },
-    "ringfree_revert.plan": {"CHANGED": "var/changed", "FSTAB": "etc/fstab"},
+    "ringfree_revert.plan": {"CHANGED": "var/changed", "FSTAB": "etc/fstab", "PROC": "proc"},
+    "ringfree_run.holder": {"ORDERS": "run/orders.json", "HOLDER": "run/holder.json"},
     "ringfree_monitoring.record": {"RECORD": "var/monitoring.json"},
 }
 

@@ -5,13 +5,17 @@ import copy
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
+import ringfree_command
 import ringfree_pillar
 import salt.config
 import salt.loader
+from lab_client import wait_for
 from minion_without_daemons import PROJECT
 from salt.exceptions import CommandExecutionError
 
@@ -20,6 +24,7 @@ PILLAR = {
     "nfs": {"primary": "10.77.0.21", "secondary": "10.77.0.22"},
     "monitoring": {"host": "mon001", "services": ["nagios"]},
 }
+PARTS = ("presync", "packages", "prepare", "cutover", "commit")
 
 
 class Master:
@@ -95,6 +100,8 @@ def master(minion_opts, monkeypatch):
     made.lock = os.path.join(opts["cachedir"], "ringfree.lock")
     made.said, made.bus = [], Bus()
     monkeypatch.setattr(module, "_show", lambda *args: None)
+    made.interruptible, take_interrupts = False, module._take_interrupts
+    monkeypatch.setattr(module, "_take_interrupts", lambda: made.interruptible and take_interrupts())
     monkeypatch.setattr(module, "_say", made.said.append)
     monkeypatch.setattr("salt.client.get_local_client", lambda *args, **kwargs: made)
     monkeypatch.setattr("salt.utils.event.get_event", lambda *args, **kwargs: made.bus)
@@ -113,8 +120,10 @@ def other():
 
 def hold(master, pid, born=None, what="migrate"):
     """A lock that a process holds."""
-    born = master.module._born(pid) if born is None else born
-    text = json.dumps({"pid": pid, "born": born, "user": "alice", "since": 1795350000.0, "what": what})
+    born = ringfree_command.born(pid) if born is None else born
+    text = json.dumps(
+        {"pid": pid, "born": born, "user": "alice", "since": 1795350000.0, "what": what, "nodes": ["node001"]}
+    )
     with open(master.lock, "w") as stream:
         stream.write(text)
     return text
@@ -147,6 +156,7 @@ def test_h18_a_second_begin_is_refused_and_told_who_holds_the_lock(master, other
     assert "'presync' runs since" in said
     assert f"started by alice as process {other.pid}" in said
     assert "Nothing was touched" in said
+    assert "end it with 'salt-run ringfree.abort'" in said
     with open(master.lock) as stream:
         assert stream.read() == text
     master("end", pillar=PILLAR)
@@ -404,3 +414,199 @@ def test_the_plan_shows_what_would_change_and_what_would_fail(reporting):
         "  WOULD FAIL vz.conf: line 3: VE_ROOT",
     ]
     assert [asked for asked in reporting.asked if asked[0] == "state.sls"]
+
+
+# --- what the operator says while it runs -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def under_way(reporting):
+    """A run that has begun on both nodes, which are as `reporting.told` says."""
+    reporting.told = {"state": "local", "containers": 5, "confirmed": False}
+    reporting.answers["ringfree_run.expect"] = lambda node: dict(reporting.told)
+    reporting.answers["ringfree_run.abort"] = lambda node: "aborted"
+    reporting("begin")
+    return reporting
+
+
+def lock_of(master):
+    """What the lock says."""
+    with open(master.lock) as stream:
+        return json.load(stream)
+
+
+def refused(master, *arguments, **options):
+    """The words with which a gate stays closed."""
+    return master("gate", *arguments, raises=False, **options)["Error"]
+
+
+@pytest.mark.parametrize("function", ["pause", "resume", "abort"])
+def test_without_a_run_there_is_nothing_to_say(reporting, function):
+    with pytest.raises(
+        CommandExecutionError, match=r"no run is under way on this master\. Nothing was changed"
+    ):
+        reporting(function)
+    assert reporting.asked == []
+
+
+def test_a_paused_run_waits_before_its_next_part(under_way):
+    assert under_way("gate", "node001", "presync") is True
+    assert "'salt-run ringfree.resume' goes on" in under_way("pause")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(under_way, "gate", "node001", "packages")
+        with pytest.raises(concurrent.futures.TimeoutError):
+            waiting.result(1)
+        assert any(
+            "before packages of node001: 'salt-run ringfree.resume'" in line for line in under_way.said
+        )
+        assert under_way("resume") == "'migrate' goes on"
+        assert waiting.result(30) is True
+
+
+def test_an_aborted_run_begins_no_further_part_and_the_nodes_are_told(under_way):
+    assert "'migrate' ends" in under_way("abort")
+    assert ("ringfree_run.abort", ["node001", "node002"]) in [asked[:2] for asked in under_way.asked]
+    said = refused(under_way, "node001", "cutover")
+    assert "node001: the run was aborted by" in said and "cutover was not begun" in said
+
+
+def test_an_abort_ends_a_pause(under_way):
+    under_way("pause")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(refused, under_way, "node001", "prepare")
+        under_way("abort")
+        assert "aborted by" in waiting.result(30)
+
+
+def test_an_abort_names_the_node_that_did_not_hear_it(under_way):
+    under_way.answers["ringfree_run.abort", "node002"] = None
+    del under_way.answers["ringfree_run.abort"]
+    assert "node002: does not answer" in under_way("abort")
+
+
+def test_a_rollback_is_not_aborted(reporting):
+    reporting("begin", what="rollback")
+    with pytest.raises(CommandExecutionError, match="a rollback is not aborted"):
+        reporting("abort")
+    assert "aborted" not in lock_of(reporting)
+
+
+def test_ctrl_c_aborts_and_a_second_one_ends_at_once(reporting):
+    before = signal.getsignal(signal.SIGINT)
+    reporting.interruptible = True
+    reporting.answers["ringfree_run.abort"] = lambda node: "aborted"
+    try:
+        reporting("begin")
+        os.kill(os.getpid(), signal.SIGINT)
+        wait_for(lambda: "aborted" in lock_of(reporting), "the abort")
+        assert any("Ctrl-C again leaves them as they are" in line for line in reporting.said)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+# --- window and deadline ----------------------------------------------------------------------------------------------
+
+
+def test_h20_a_deadline_that_is_none_is_refused_before_anything(reporting):
+    said = reporting("begin", deadline="soon", raises=False)["Error"]
+    assert "'soon' is no time such as 04:30" in said and "Nothing was touched" in said
+    assert reporting.asked == [] and not os.path.exists(reporting.lock)
+
+
+@pytest.mark.parametrize("what", ["migrate", "presync", "rollback"])
+def test_h20_only_a_migration_keeps_the_window(reporting, what):
+    """The days before and the way back know no window."""
+    hour = time.localtime().tm_hour
+    closed = {"start": f"{(hour + 2) % 24:02}:00", "end": f"{(hour + 3) % 24:02}:00", "reserve": 60}
+    reporting.module._settings()["window"].update(closed)
+    answer = reporting("begin", what=what, raises=False)
+    assert ("Error" in answer) is (what == "migrate")
+
+
+def begin_with(master, seconds):
+    """A run that has so many seconds left."""
+    if os.path.exists(master.lock):
+        os.unlink(master.lock)
+    master("begin")
+    lock = {**lock_of(master), "until": time.time() + seconds}
+    with open(master.lock, "w") as stream:
+        json.dump(lock, stream)
+
+
+def test_h20_without_time_for_the_rest_and_the_way_back_no_part_begins(under_way):
+    begin_with(under_way, 3500)
+    assert under_way.module._settings()["window"]["reserve"] == 3600
+    said = refused(under_way, "node001", "presync")
+    assert "s are left until" in said and "take 3600 s" in said and "presync was not begun" in said
+    begin_with(under_way, 3700)
+    assert under_way("gate", "node001", "presync") is True
+    assert [asked[2] for asked in under_way.asked if asked[0] == "ringfree_run.expect"][-1] == [
+        lock_of(under_way)["until"]
+    ]
+
+
+def test_h20_what_was_measured_counts_once_every_part_was(under_way):
+    for part in PARTS:
+        assert under_way("gate", "node001", part) is True
+    begin_with(under_way, 60)
+    assert under_way("gate", "node002", "packages") is True, "what was measured is quicker than the reserve"
+    with open(f"{os.path.dirname(under_way.lock)}/ringfree.measured") as stream:
+        measured = json.load(stream)
+    assert set(measured) == set(PARTS[:-1])
+    measured["cutover"].append([50, 5])
+    with open(f"{os.path.dirname(under_way.lock)}/ringfree.measured", "w") as stream:
+        json.dump(measured, stream)
+    assert "cutover was not begun" in refused(under_way, "node002", "cutover")
+
+
+def test_h20_a_node_on_nfs_needs_no_time(under_way):
+    begin_with(under_way, -5)
+    under_way.told["state"] = "nfs"
+    assert under_way("gate", "node001", "presync") is True
+
+
+def test_a_node_that_does_not_answer_gets_no_leave(under_way):
+    del under_way.answers["ringfree_run.expect"]
+    assert "node001: does not answer" in refused(under_way, "node001", "presync")
+
+
+# --- confirmation -----------------------------------------------------------------------------------------------------
+
+
+def test_a_manual_commit_waits_for_the_word(under_way):
+    under_way.module._settings().update(confirm="manual", confirm_within=60)
+    under_way.told["state"] = "in_flight"
+    answers = iter([False, False, True])
+    under_way.answers["ringfree_run.confirmed"] = lambda node: next(answers)
+    assert under_way("gate", "node001", "commit") is True
+    assert any("'salt-run ringfree.commit node001' keeps it there" in line for line in under_way.said)
+
+
+def test_a_word_that_does_not_come_in_time_takes_the_node_back(under_way):
+    under_way.module._settings().update(confirm="manual", confirm_within=1)
+    under_way.told["state"] = "in_flight"
+    under_way.answers["ringfree_run.confirmed"] = lambda node: False
+    said = refused(under_way, "node001", "commit")
+    assert "nobody said 'salt-run ringfree.commit node001' within 1 s" in said
+
+
+def test_the_word_is_given_to_the_run_or_commits_at_once(reporting):
+    reporting.answers["ringfree_run.confirm"] = lambda node: f"{node} is confirmed by alice"
+    reporting.answers["state.sls"] = lambda node: {"a": {"result": True, "comment": "", "__run_num__": 0}}
+    reporting.answers["cloudstor.whereabouts"] = lambda node: f"{node} is on NFS, 5 of 5 containers answer."
+    assert reporting("commit", "node001") == "node001 is on NFS, 5 of 5 containers answer."
+    assert ("state.sls", ["node001"], ["ringfree.commit"]) in reporting.asked
+    reporting.asked.clear()
+    reporting("begin")
+    assert reporting("commit", "node001") == "node001 is confirmed by alice"
+    assert [asked[0] for asked in reporting.asked] == ["ringfree_run.confirm"]
+
+
+def test_a_commit_that_fails_says_why(reporting):
+    reporting.answers["ringfree_run.confirm"] = lambda node: f"{node} is confirmed by alice"
+    bad = {"a": {"result": False, "comment": "not committed: container 101 does not run", "__run_num__": 0}}
+    reporting.answers["state.sls"] = lambda node: bad
+    with pytest.raises(CommandExecutionError, match="container 101 does not run"):
+        reporting("commit", "node001")

@@ -51,6 +51,11 @@ def revert(node, data=None, test=False):
     return apply(node, "cloudstor.reverted", {"data": data}, test)
 
 
+def good(result):
+    """Assert that all went well; otherwise its comment says why."""
+    assert result["result"] is True, result["comment"]
+
+
 @pytest.mark.parametrize("point", POINTS)
 def test_the_node_is_as_before_from_anywhere(moved, point):
     node = moved(point)
@@ -87,7 +92,7 @@ def test_a_node_that_never_moved_has_nothing_to_go_back_from(fleet):
 
 def test_a_node_can_be_moved_again_after_the_way_back(moved):
     node = moved("committed")
-    assert revert(node, "discard")["result"] is True
+    good(revert(node, "discard"))
     (node.folder / "etc/fstab").write_text(FSTAB)
     until(node, "ringfree_nfs.variables", mounted=True)()
     assert node.running() == [101, 102, 104]
@@ -96,7 +101,7 @@ def test_a_node_can_be_moved_again_after_the_way_back(moved):
 
 def test_a_dry_run_after_the_way_back_counts_no_step_of_the_old_journal(moved):
     node = moved("committed")
-    assert revert(node, "discard")["result"] is True
+    good(revert(node, "discard"))
     for state in ("vz.packages_updated", "vz.manifested", "cloudstor.snapshotted"):
         dry = apply(node, state, test=True)
         assert (dry["result"], bool(dry["changes"])) == (None, True), state
@@ -106,7 +111,7 @@ def test_a_dry_run_after_the_way_back_counts_no_step_of_the_old_journal(moved):
 def test_h21_what_was_written_on_nfs_is_copied_back_or_not_and_listed_in_any_case(moved, data):
     node = moved("committed")
     (node.folder / "vz/nfsprivate/101/etc/voicemail").write_text("hello\n")
-    assert revert(node, data)["result"] is True
+    good(revert(node, data))
     voicemail = node.private(101) / "etc/voicemail"
     assert voicemail.exists() is (data == "sync_back")
     (listed,) = (node.folder / "var/changed").glob("*/101")
@@ -131,7 +136,7 @@ def test_h07_confs_are_not_restored_onto_the_share(moved):
     )
     assert node.running() == []
     node.rule("umount", "")
-    assert revert(node, "discard")["result"] is True
+    good(revert(node, "discard"))
     assert local_side(node) == node.before
     assert node.running() == [101, 102, 104]
 
@@ -153,7 +158,7 @@ def test_h19_every_part_is_tried_although_others_fail(moved):
     assert "nfs" not in (node.folder / "proc/mountinfo").read_text()
     node.rule("vzctl.start.101", "")
     node.restart = lambda name: node.services.update({name: True})
-    assert revert(node, "discard")["result"] is True
+    good(revert(node, "discard"))
     assert node.running() == [101, 102, 104]
     assert local_side(node) == node.before
 
@@ -219,7 +224,7 @@ def test_h21_a_container_that_cannot_be_copied_back_is_not_started_on_its_old_co
     assert (node.owner(101)["store"], node.owner(102)["store"]) == ("nfs", "local")
     assert 'DISABLED="yes"' in node.vz_conf.read_text()
     node.rule("rsync.101", "")
-    assert revert(node, "sync_back")["result"] is True
+    good(revert(node, "sync_back"))
     assert (node.private(101) / "etc/voicemail").read_text() == "hello\n"
     assert node.running() == [101, 102, 104]
     assert "DISABLED" not in node.vz_conf.read_text()
@@ -237,7 +242,7 @@ def test_what_somebody_else_changed_in_vz_conf_stays(moved):
     node = moved("committed")
     with node.vz_conf.open("a") as stream:
         stream.write('VE0CPUUNITS="1000"\n')
-    assert revert(node, "discard")["result"] is True
+    good(revert(node, "discard"))
     text = node.vz_conf.read_text()
     assert text.endswith('VE0CPUUNITS="1000"\n')
     assert f'VE_PRIVATE="{node.folder}/vz/private/$VEID"' in text

@@ -1,0 +1,196 @@
+"""What a run may still do on a node: abort, deadline, confirmation, and who works on the node."""
+
+import json
+import os
+import subprocess
+import time
+
+import pytest
+import ringfree_command
+from migration_steps import apply, until
+from salt.exceptions import CommandExecutionError
+
+
+@pytest.fixture
+def run(fleet):
+    """run(function, ...) calls ringfree_run on the fleet's node."""
+    return lambda function, *args: fleet.minion().modules[f"ringfree_run.{function}"](*args)
+
+
+@pytest.fixture
+def other():
+    """Another process."""
+    process = subprocess.Popen(["sleep", "600"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def hold(fleet, pid):
+    """Another process has the node for the way back."""
+    text = {"what": "the way back", "pid": pid, "born": ringfree_command.born(pid), "since": 1795350000.0}
+    (fleet.folder / "run").mkdir(exist_ok=True)
+    (fleet.folder / "run/holder.json").write_text(json.dumps(text))
+
+
+def test_what_a_run_is_told_when_it_begins(fleet, run):
+    assert run("expect") == {"state": "local", "containers": 3, "confirmed": False}
+
+
+def test_an_aborted_run_begins_no_further_step(fleet, run):
+    stopped = until(fleet, "vz.stopped")
+    assert run("abort", "alice").startswith("aborted by alice at ")
+    ret = stopped()
+    assert ret["result"] is False
+    assert "the run was aborted by alice" in ret["comment"] and "stop was not begun" in ret["comment"]
+    assert fleet.running() == [101, 102, 104]
+    assert fleet.calls("vzctl stop") == []
+    run("expect")
+    assert stopped()["result"] is True
+
+
+def test_an_abort_ends_the_presync_between_two_passes(fleet, run):
+    run("abort", "alice")
+    ret = apply(fleet, "cloudstor.presynced")
+    assert ret["result"] is False and "presync was not begun" in ret["comment"]
+    assert [call for call in fleet.calls("rsync -a") if "vz/private" in call] == []
+
+
+def test_the_way_back_begins_whatever_was_said(fleet, run):
+    until(fleet, "vz.running")
+    run("expect", time.time() - 1)
+    run("abort", "alice")
+    (fleet.folder / "etc/fstab").touch()
+    ret = apply(fleet, "cloudstor.reverted")
+    assert ret["result"] is True, ret["comment"]
+    assert fleet.running() == [101, 102, 104]
+
+
+def test_h20_a_deadline_that_passes_in_flight_ends_the_step(fleet, run):
+    stopped = until(fleet, "vz.stopped")
+    run("expect", time.time() - 1)
+    ret = stopped()
+    assert ret["result"] is False
+    assert "the deadline" in ret["comment"] and "has passed; stop was not begun" in ret["comment"]
+    run("expect", time.time() + 3600)
+    assert stopped()["result"] is True
+
+
+def test_a_node_on_which_all_answer_is_committed_a_little_late(fleet, run):
+    """Going back would cost another outage, and after the window too."""
+    committed = until(fleet, "cloudstor.committed")
+    run("expect", time.time() - 1)
+    assert committed()["result"] is True
+
+
+def test_orders_that_cannot_be_read_are_none(fleet, run):
+    (fleet.folder / "run").mkdir(exist_ok=True)
+    (fleet.folder / "run/orders.json").write_text('{"until": 1')
+    assert run("leave", "stop") is True
+
+
+# --- confirmation -----------------------------------------------------------------------------------------------------
+
+
+def test_with_manual_confirmation_nothing_is_committed_unasked(fleet, run):
+    committed = until(fleet, "cloudstor.committed")
+    fleet.pillar["confirm"] = "manual"
+    ret = apply(fleet, "cloudstor.committed")
+    assert ret["result"] is False and "nobody has said 'salt-run ringfree.commit node001'" in ret["comment"]
+    assert run("confirm", "alice") == "node001 is confirmed by alice"
+    assert run("confirmed") is True
+    assert apply(fleet, "cloudstor.committed")["result"] is True
+    assert "answer" in run("confirm", "alice"), "a second word is harmless"
+    assert committed()["changes"] == {}
+
+
+def test_what_does_not_answer_is_not_confirmed(fleet, run):
+    until(fleet, "cloudstor.committed")
+    fleet.rule("vzctl.exec2.102", "exit 1")
+    with pytest.raises(CommandExecutionError, match=r"nothing was confirmed: .*container 102: asterisk"):
+        run("confirm", "alice")
+    assert run("confirmed") is False
+
+
+def test_without_a_migration_there_is_nothing_to_confirm(run):
+    with pytest.raises(CommandExecutionError, match="no migration is under way"):
+        run("confirm", "alice")
+
+
+def test_the_next_migration_needs_a_word_of_its_own(fleet, run):
+    until(fleet, "cloudstor.committed")
+    run("confirm", "alice")
+    (fleet.folder / "etc/fstab").touch()
+    apply(fleet, "cloudstor.reverted")
+    fleet.minion().modules["cloudstor.begin"]()
+    assert run("confirmed") is False
+
+
+# --- who works on the node --------------------------------------------------------------------------------------------
+
+
+def test_h18_two_ways_back_do_not_work_beside_each_other(fleet, run, other):
+    until(fleet, "vz.running")
+    hold(fleet, other.pid)
+    before = fleet.tree()
+    ret = apply(fleet, "cloudstor.reverted")
+    assert ret["result"] is False
+    for words in (f"process {other.pid}", "'the way back' works on this node since", "Nothing was changed"):
+        assert words in ret["comment"]
+    assert fleet.tree() == before
+
+
+def test_h16_no_step_of_a_migration_begins_beside_the_way_back(fleet, run, other):
+    stopped = until(fleet, "vz.stopped")
+    hold(fleet, other.pid)
+    ret = stopped()
+    assert ret["result"] is False and f"process {other.pid}" in ret["comment"]
+    assert fleet.running() == [101, 102, 104]
+
+
+def test_h18_a_holder_that_is_gone_holds_nothing(fleet, run, other):
+    hold(fleet, other.pid)
+    assert run("holder")["pid"] == other.pid
+    other.kill()
+    other.wait()
+    assert run("holder") is None
+    run("hold", "the way back")
+    assert run("holder")["pid"] == os.getpid()
+    run("release")
+    assert run("holder") is None
+    assert not (fleet.folder / "run/holder.json").exists()
+
+
+# --- what an earlier job left behind ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def left(fleet):
+    """left(*words) is a process that /proc shows with this command line, as one that we began or as a stranger."""
+    processes = []
+
+    def make(*words, ours=True):
+        process = subprocess.Popen(["sleep", "600"])
+        processes.append(process)
+        folder = fleet.folder / "proc" / str(process.pid)
+        folder.mkdir()
+        (folder / "cmdline").write_text("\0".join([*words, ""]))
+        (folder / "environ").write_text("HOME=/root\0" + "RINGFREE_COMMAND=1\0" * ours)
+        return process
+
+    yield make
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def test_h16_copies_that_were_left_behind_are_ended_and_vzctl_is_not(fleet, left):
+    copy = left("rsync", "-aHAXSx", "/vz/private/101/", "10.77.0.21:/rf-images/pbx/101/")
+    calls = [left("vzctl", "stop", "101"), left("/usr/bin/python3", "/usr/sbin/vzctl", "start", "102")]
+    strangers = [left("rsync", "-a", "/home", "backup:", ours=False), left("cat", "/etc/rsyncd.conf")]
+    busy = fleet.minion().modules["ringfree_revert.busy"]()
+    assert set(busy) == {copy.pid, *(call.pid for call in calls)}
+    assert busy[copy.pid].startswith("rsync -aHAXSx /vz/private/101/")
+    fleet.minion().modules["ringfree_revert.end_busy"]()
+    assert copy.wait(10) == -9
+    assert [process.poll() for process in (*calls, *strangers)] == [None] * 4
