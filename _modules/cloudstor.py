@@ -29,6 +29,7 @@ SNAPSHOT = "/etc/sysconfig/vz-scripts.tar.gz"
 SNAPSHOT_VZ_CONF = "/etc/vz/vz.conf.before-nfs"
 FENCE = f"{CONF_DIR}/vps.premount"
 NODE_FILE = "/etc/ringfree/node"
+NOBODY_LISTENS = "cloudstor.nobody_listens"
 STORES = (("nfs", "run from NFS"), ("local", "run from local storage"), ("down", "are down"))
 TREE = ("etc", ("bin", "sbin", "usr"))  # what any container's own tree has
 
@@ -177,8 +178,12 @@ def tell(step, phase, container=None, note=None):
         "note": note,
         "at": time.time(),
     }
+    if __context__.get(NOBODY_LISTENS):
+        return
     try:
-        __salt__["event.send"](f"ringfree/progress/{node()}", data)
+        sent = __salt__["event.send"](f"ringfree/progress/{node()}", data)
+        # The dead-man tells a minion that may be dead, and each try then takes a second in which containers are down.
+        __context__[NOBODY_LISTENS] = not sent and "ringfree_deadman" in __opts__
     except Exception:  # pylint: disable=broad-except
         log.warning("the master could not be told about %s %s", step, phase, exc_info=True)
 
@@ -276,8 +281,8 @@ def status():
     Where this node and its containers are: the journal beside what mountinfo, vzlist and the confs say.
 
     Returns ``{"node": text, "state": text, "journal_fault": text or None, "mounted": {share: source or None},
-    "containers": {ctid: {"name", "running", "store", "ok", "why"}}}``; ``store`` is ``local``, ``nfs`` or ``-`` for a
-    container that does not run.
+    "deadman": text, "containers": {ctid: {"name", "running", "store", "ok", "why"}}}``; ``store`` is ``local``, ``nfs``
+    or ``-`` for a container that does not run; ``deadman`` says when the node goes back by itself, or that it did.
 
     CLI Example:
 
@@ -311,8 +316,32 @@ def status():
         "since": told["since"],
         "journal_fault": found["fault"],
         "mounted": {share: entry["source"] for share, entry in __salt__["ringfree_nfs.in_use"]().items()},
+        "deadman": _deadman(told["state"], told.get("facts", {}).get("deadman")),
         "containers": seen,
     }
+
+
+def _deadman(now, fact):
+    """When the node goes back by itself, and what the dead-man did."""
+    sentences = [__utils__["ringfree_deadman.told"](fact, now, time.time())]
+    if now == "in_flight":
+        sentences.append(_armed())
+    return " ".join(filter(None, sentences))
+
+
+def _armed():
+    try:
+        kept = __salt__["ringfree_deadman.armed"]()
+    except CommandExecutionError as error:
+        return str(error)
+    if kept is None:
+        return (
+            "" if not reached("deadman", "intent") else "It does not go back by itself: no dead-man is armed."
+        )
+    at = __utils__["ringfree_deadman.clock"](kept["deadline"], time.time())
+    if kept["fault"]:
+        return f"It should go back by itself at {at} and will not: {kept['fault']}"
+    return f"It goes back by itself at {at} unless it is committed before."
 
 
 def whereabouts():
@@ -335,8 +364,14 @@ def whereabouts():
         or "no container was moved"
     )
     if found["state"] == "in_flight":
-        return f"{node()} is in flight: of {len(where)} containers {counts}. 'salt-run state.orch migrate' continues."
-    return f"{node()} is on {found['state']} storage: {counts}."
+        sentences = [
+            f"{node()} is in flight: of {len(where)} containers {counts}.",
+            found["deadman"],
+            "'salt-run state.orch migrate' continues.",
+        ]
+    else:
+        sentences = [f"{node()} is on {found['state']} storage: {counts}.", found["deadman"]]
+    return " ".join(filter(None, sentences))
 
 
 def failure(what, said):
@@ -1401,7 +1436,8 @@ def preflight():
         return report
     checks = [_check_tools, _check_confs, _check_names]
     if report["state"] != "nfs":
-        checks += [_check_guard, _check_dumps, _check_layout, _check_san, _check_owners, _check_conf_share]
+        checks += [_check_guard, _check_dumps, _check_layout, _check_deadman]
+        checks += [_check_san, _check_owners, _check_conf_share]
     for check in checks:
         try:
             check(report)
@@ -1520,6 +1556,17 @@ def _check_layout(report):
     report["notes"].append(f"container layouts: {', '.join(layouts) or 'none'}")
     if not to_move():
         report["notes"].append("no container runs on this node: nothing will be moved")
+
+
+def _check_deadman(report):
+    """Nothing brings the node back just now, and what would do so is proved to work here."""
+    if __salt__["ringfree_deadman.firing"]():
+        report["findings"].append(
+            "the dead-man brings this node back to local storage just now: wait for its end"
+        )
+        return
+    __salt__["ringfree_deadman.armed"]()
+    report["notes"].append(__salt__["ringfree_deadman.rehearse"]())
 
 
 def _check_san(report):

@@ -28,6 +28,7 @@ STOP, START = "what runs from NFS is stopped", "the containers run from local st
 BACK, CLAIM = "what was written on NFS is copied back", "the share knows that the live copies are local"
 VZ_CONF, CONFS = "vz.conf is as before", "the confs are as before"
 UNMOUNT = "the shares are unmounted"
+DISARM = "the dead-man is disarmed"
 #: With these done the node is on local storage; what else failed is named and can be typed.
 ESSENTIAL = (STOP, VZ_CONF, UNMOUNT, CONFS, START, UNGUARD)
 
@@ -44,7 +45,8 @@ def revert(data=None):
         ``discard`` or ``sync_back``: what becomes of what containers wrote on NFS; ``None`` for the pillar's.
 
     Returns a list of ``{"what": text, "ok": bool, "detail": text, "command": text}``, one for each sub-step; an empty
-    one when the journal says that the node is on local storage.
+    one when the journal says that the node is on local storage.  Raises CommandExecutionError while the dead-man does
+    the same.
 
     CLI Example:
 
@@ -54,6 +56,11 @@ def revert(data=None):
     """
     if __salt__["cloudstor.state"]() == "local":
         return []
+    beside = __salt__["ringfree_deadman.firing"]()
+    if beside:
+        raise CommandExecutionError(
+            f"the dead-man brings this node back just now (process {', '.join(map(str, beside))}); wait for its end"
+        )
     wanted = data or __salt__["cloudstor.settings"]()["rollback"]["data"]
     on_share = _live_on_share()
     __salt__["cloudstor.mark"]("revert", "intent", note=wanted)
@@ -61,6 +68,7 @@ def revert(data=None):
     __salt__["cloudstor.mark"]("revert", "done")
     if all(step["ok"] for step in done if step["what"] in ESSENTIAL):
         __salt__["cloudstor.settle"]("local")
+        done.append(_attempt(DISARM, _disarm, "salt-call ringfree_deadman.disarm"))
     return done
 
 
@@ -167,6 +175,8 @@ def _local(ctid):
 def _list_changes(ctids):
     """Keep, for each container, the list of files that differ between the share's copy and the local one."""
     counts = []
+    if not ctids:
+        return "nothing ran on NFS"
     folder = os.path.join(CHANGED, time.strftime("%Y%m%d-%H%M%S"))
     os.makedirs(folder, mode=0o700, exist_ok=True)
     for ctid in ctids:
@@ -175,7 +185,7 @@ def _list_changes(ctids):
             os.path.join(folder, str(ctid)), "\n".join([*lines, ""]).encode("utf-8", "surrogateescape")
         )
         counts.append(f"{ctid}: {len(lines)}")
-    return f"{', '.join(counts) or 'none'} ({folder})" if ctids else "nothing ran on NFS"
+    return f"{', '.join(counts)} ({folder})"
 
 
 def _sync_back(ctids, not_back):
@@ -342,6 +352,11 @@ def _unguard():
     __salt__["cloudstor.unguard"]()
 
 
+def _disarm():
+    """Only once the journal says local: until then it is the one that tries again."""
+    return "" if __salt__["ringfree_deadman.disarm"]() else "it was not armed"
+
+
 def _manifest():
     """The containers that this migration began to move."""
     return __salt__["vz.manifest"]() if __salt__["cloudstor.reached"]("manifest") else []
@@ -361,7 +376,7 @@ def _must_lead_home(ctids, then):
 
 def busy():
     """
-    Commands of an earlier job that still run on this node: copies, and calls of vzctl.
+    Commands of an earlier job that still run on this node: copies, calls of vzctl, and the dead-man when it fires.
 
     A job of Salt that was killed, or that the master gave up on, leaves them behind.
 
@@ -384,12 +399,12 @@ def busy():
             continue
         if ours and any(os.path.basename(word) in ("rsync", "vzctl") for word in words[:3]):
             found[int(name)] = " ".join(words).strip()
-    return found
+    return {**found, **__salt__["ringfree_deadman.firing"]()}
 
 
 def end_busy():
     """
-    End the copies that an earlier job left behind; calls of vzctl are left to end by themselves.
+    End what an earlier job left behind, and a dead-man that fires; calls of vzctl are left to end by themselves.
 
     Returns what still runs afterwards, as :py:func:`busy` does.
 

@@ -246,6 +246,7 @@ KEYS = {
         "load_per_cpu": (_number(0.1, 1000, whole=False), 4.0),
         "load_wait": (_number(0, 7200), 600),
     },
+    "deadman": {"seconds": (_number(60, 172800), 14400)},
     "rollback": {
         "data": (_one_of("discard", "sync_back"), "discard"),
         "idle": (_number(1, 3600), 60),

@@ -6,8 +6,17 @@ import json
 
 import checker
 import pytest
-import records
-from fleet_under_test import Gate, changed, migrate, start
+from fleet_under_test import (
+    SMALL_NODE,
+    Gate,
+    Overlay,
+    changed,
+    faults_on_local,
+    migrate,
+    records_on,
+    start,
+    whole,
+)
 from lab_client import wait_for
 
 FLEET = {"nodes": 1, "cts": 3}
@@ -18,11 +27,7 @@ CTIDS = [101, 102, 103]
 @pytest.fixture(scope="module")
 def before(lab):
     """The node before anything happened; its only pillar file names containers that a small node lacks."""
-    text = lab.on("master", "cat", f"/srv/ringfree/pillar/ringfree/{NODE}.sls")
-    lacking = "      revnat: [asterisk]\n      revnat beta: [asterisk]"
-    assert lacking in text
-    text = text.replace(lacking, "      PBX: [postfix]")
-    lab.write("master", f"/srv/lab-pillar/ringfree/{NODE}.sls", text)
+    Overlay(lab).write(NODE, SMALL_NODE)
     return checker.remember(lab, [NODE])[NODE]
 
 
@@ -40,37 +45,12 @@ class Rollback:
 
 def stream(lab, ctid, store="local"):
     """A container's records as they lie on a store."""
-    place = {"local": (NODE, "/vz/private"), "nfs": ("san1", "/rf-images/pbx")}[store]
-    return lab.must("exec", place[0], "--", "cat", f"{place[1]}/{ctid}/{checker.RECORDS}")
-
-
-def whole(data):
-    """The records that are there, to their last whole line."""
-    return data[: data.rfind(b"\n") + 1]
+    return records_on(lab, NODE, ctid, store)
 
 
 def faults(lab, then):
     """What is not as it was before the migration, one sentence each."""
-    now = checker.remember(lab, [NODE])[NODE]
-    found = [
-        f"{ctid} runs {now['running'].count(ctid)} times" for ctid in CTIDS if now["running"].count(ctid) != 1
-    ]
-    found += [
-        f"a root on {init['root']}" for init in now["inits"] if init["root"]["kind"] in checker.NFS_KINDS
-    ]
-    found += [f"mounted: {mount}" for mount in now["mounts"] if mount["kind"] in checker.NFS_KINDS]
-    found += changed(then["confs"], now["confs"], "confs")
-    old = {name: entry for name, entry in then["etc_vz"].items() if not name.startswith("vz.conf.before")}
-    new = {name: entry for name, entry in now["etc_vz"].items() if not name.startswith("vz.conf.before")}
-    found += changed(old, new, "/etc/vz") + changed(then["fstab"], now["fstab"], "fstab")
-    told = now["variables"].get("nfsmounted")
-    found += ["nfsmounted is not 0"] if told and checker.text_of(told) != "0\n" else []
-    for ctid in CTIDS:
-        found += [f"{ctid}: {text}" for text in records.verify(whole(stream(lab, ctid))).faults()]
-        code, owner = lab.try_on("san1", "cat", f"/rf-images/pbx/.ringfree/owner/{ctid}")
-        if not code and "store=local" not in owner.split():
-            found.append(f"the owner record of {ctid} says {owner!r}")
-    return found + checker.check_monitoring(lab)
+    return faults_on_local(lab, NODE, then) + checker.check_monitoring(lab)
 
 
 def test_the_dry_run_changes_nothing_and_says_what_it_would(lab, before):
