@@ -341,6 +341,8 @@ def _armed():
     at = __utils__["ringfree_deadman.clock"](kept["deadline"], time.time())
     if kept["fault"]:
         return f"It should go back by itself at {at} and will not: {kept['fault']}"
+    if kept["deadline"] <= time.time():
+        return f"It goes back by itself: its deadline was at {at}."
     return f"It goes back by itself at {at} unless it is committed before."
 
 

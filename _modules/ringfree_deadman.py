@@ -305,13 +305,22 @@ def fire(test=False):
     if test:
         return _report()
     due = _due()
-    if due:
-        _wait_for_rest(due["cachedir"])
-        # What ended meanwhile may have been the commit.
-        due = _due()
     if not due:
         return "nothing to do"
-    return _go_back(due)
+    note = {"fired": time.time(), "deadline": due["deadline"]}
+    try:
+        _wait_for_rest(due["cachedir"])
+        # What ended meanwhile may have been the commit.
+        if not _due():
+            return "nothing to do"
+        left = _go_back(note)
+    except (CommandExecutionError, OSError) as error:
+        left = [str(error)]
+    back = __salt__["cloudstor.state"]() == "local"
+    __salt__["cloudstor.remember"]("deadman", {**note, "ok": back, "not_done": left})
+    if not back:
+        raise CommandExecutionError("the node is not back, the next try follows: " + "; ".join(left))
+    return __salt__["cloudstor.whereabouts"]()
 
 
 def _due():
@@ -327,18 +336,23 @@ def _due():
 
 def _wait_for_rest(cachedir):
     """Nothing works on the node any more: no states of the minion, no command of an earlier job."""
-    wait = __salt__["cloudstor.settings"]()["rollback"]["idle"]
-    end, give_up = time.monotonic() + wait, time.monotonic() + 3 * wait
+    wanted = __salt__["cloudstor.settings"]()
+    end = time.monotonic() + wanted["rollback"]["idle"]
+    # A call of vzctl whose job is dead has nobody else who ends it at its deadline.
+    give_up = end + max(wanted["stop"]["deadline"], wanted["start"]["deadline"])
     while True:
         jobs, left = _jobs(cachedir), __salt__["ringfree_revert.busy"]()
         if not jobs and not left:
             return
-        if time.monotonic() > give_up:
-            raise CommandExecutionError(f"the node does not come to rest: {jobs or left}")
-        if time.monotonic() > end and not any("ringfree.rollback" in repr(job.get("arg")) for job in jobs):
-            for job in jobs:
-                _kill(job)
+        way_back = any("ringfree.rollback" in repr(job.get("arg")) for job in jobs)
+        if time.monotonic() > end and not way_back:
+            for pid in [job["pid"] for job in jobs]:
+                _kill(pid)
             __salt__["ringfree_revert.end_busy"]()
+        if time.monotonic() > give_up:
+            for pid in left if not way_back else ():
+                _kill(pid)
+            raise CommandExecutionError(f"the node does not come to rest: {jobs or left}")
         time.sleep(0.5)
 
 
@@ -348,25 +362,19 @@ def _jobs(cachedir):
     return [job for job in running if str(job.get("fun", "")).startswith("state.")]
 
 
-def _kill(job):
-    log.warning("job %s is ended: the deadline of this node has passed", job.get("jid"))
+def _kill(pid):
+    log.warning("process %s is ended: the deadline of this node has passed", pid)
     try:
-        os.kill(job["pid"], signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
 
 
-def _go_back(due):
-    """The way back, with a note in the journal of how it went."""
-    note = {"fired": time.time(), "deadline": due["deadline"]}
+def _go_back(note):
+    """The way back; returns what could not be done.  The note comes first: what is killed here has begun."""
     __salt__["cloudstor.remember"]("deadman", note)
     steps = __salt__["ringfree_revert.revert"](_data())
-    left = [f"{step['what']}: {step['detail']} ({step['command']})" for step in steps if not step["ok"]]
-    back = __salt__["cloudstor.state"]() == "local"
-    __salt__["cloudstor.remember"]("deadman", {**note, "ok": back, "not_done": left})
-    if not back:
-        raise CommandExecutionError("the node is not back, the next try follows: " + "; ".join(left))
-    return __salt__["cloudstor.whereabouts"]()
+    return [f"{step['what']}: {step['detail']} ({step['command']})" for step in steps if not step["ok"]]
 
 
 def _data():

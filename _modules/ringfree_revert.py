@@ -21,6 +21,7 @@ __virtualname__ = "ringfree_revert"
 
 CHANGED = "/var/lib/ringfree/changed"
 FSTAB = "/etc/fstab"
+PROC = "/proc"
 #: vz's init script adds this line to vz.conf by itself (etc/init.d/vz-redhat.in of vzctl 4.11.1, line 514).
 ADDED_BY_VZ = b"SKIP_SYSCTL_SETUP=yes\n"
 GUARD, UNGUARD = "nothing starts by itself", "containers can start by themselves"
@@ -389,11 +390,11 @@ def busy():
         salt node001 ringfree_revert.busy
     """
     found = {}
-    for name in filter(str.isdigit, os.listdir("/proc")):
+    for name in filter(str.isdigit, os.listdir(PROC)):
         try:
-            with open(f"/proc/{name}/environ", "rb") as stream:
+            with open(f"{PROC}/{name}/environ", "rb") as stream:
                 ours = b"RINGFREE_COMMAND=1" in stream.read().split(b"\0")
-            with open(f"/proc/{name}/cmdline", "rb") as stream:
+            with open(f"{PROC}/{name}/cmdline", "rb") as stream:
                 words = stream.read().decode("utf-8", "replace").split("\0")
         except OSError:
             continue
@@ -415,7 +416,7 @@ def end_busy():
         salt node001 ringfree_revert.end_busy
     """
     for pid, command in busy().items():
-        if "vzctl" not in command.split(" ", 3)[:3]:
+        if "vzctl" not in map(os.path.basename, command.split(" ", 3)[:3]):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:

@@ -84,7 +84,7 @@ PLACES = {
         "CRON": "etc/cron.d",
         "PROC": "proc",
     },
-    "ringfree_revert.plan": {"CHANGED": "var/changed", "FSTAB": "etc/fstab"},
+    "ringfree_revert.plan": {"CHANGED": "var/changed", "FSTAB": "etc/fstab", "PROC": "proc"},
     "ringfree_monitoring.record": {"RECORD": "var/monitoring.json"},
 }
 

@@ -3,6 +3,7 @@
 One node; every test leaves it as the next one finds it, on local storage."""
 
 import json
+import time
 
 import checker
 import pytest
@@ -88,6 +89,7 @@ def test_h17_master_minion_and_run_are_gone(lab, before):
 def test_h17_the_power_fails_in_flight(lab, before):
     """After the boot nothing starts by itself but the dead-man; the master is not asked."""
     command = held(lab)
+    lab.must("salt", NODE, "ringfree_deadman.arm", int(time.time()) + 5)
     lab.must("fault", "power-cut", NODE)
     lab.must("fault", "master-kill")
     command.end()

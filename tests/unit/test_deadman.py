@@ -71,6 +71,24 @@ def test_cron_never_starts_two_at_once():
     assert line == f"* * * * * root flock -n -o {FOLDER}/lock /bin/sh {FOLDER}/fire"
 
 
+def test_what_cron_starts_runs_the_script_and_one_at_a_time(tmp_path):
+    (line,) = [line for line in deadman.cron(str(tmp_path)).splitlines() if line.startswith("*")]
+    command = ["sh", "-c", line.split(" root ")[1]]
+    ran = tmp_path / "ran"
+    (tmp_path / "fire").write_text(f"echo x >>{ran}\n")
+    assert subprocess.run(command, check=False).returncode == 0
+    with subprocess.Popen(
+        ["flock", tmp_path / "lock", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        other.stdin.write(b"held\n")
+        other.stdin.flush()
+        assert other.stdout.readline() == b"held\n"
+        assert subprocess.run(command, check=False).returncode == 1
+        other.stdin.close()
+    assert subprocess.run(command, check=False).returncode == 0
+    assert ran.read_text() == "x\nx\n"
+
+
 def test_the_configuration_needs_no_master_and_nothing_of_the_minion():
     config = json.loads(deadman.config(FOLDER, "node001", "/run/salt/minion"))
     assert (config["id"], config["file_client"], config["master_type"]) == ("node001", "local", "disable")

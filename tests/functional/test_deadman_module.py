@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -14,6 +15,14 @@ from minion_without_daemons import PROJECT
 from salt.exceptions import CommandExecutionError
 
 LATER = 4 * 3600
+
+
+#: A pillar that waits as short as it may.
+SHORT = {
+    "rollback": {"idle": 1},
+    "stop": {"deadline": 10},
+    "start": {"deadline": 10, "answer": 1, "pace": 0, "load_wait": 0, "load_per_cpu": 1000},
+}
 
 
 @pytest.fixture
@@ -70,13 +79,17 @@ def is_local(node):
     )
 
 
+def process(node, pid, *words, environ=b""):
+    """A process of the node, as /proc shows it."""
+    folder = node.folder / "proc" / str(pid)
+    folder.mkdir()
+    (folder / "cmdline").write_bytes("\0".join([*words, ""]).encode())
+    (folder / "environ").write_bytes(environ)
+
+
 def fires_beside(node):
     """Another process that fires."""
-    folder = node.folder / "proc/4711"
-    folder.mkdir()
-    (folder / "cmdline").write_bytes(
-        b"/usr/bin/python3\0/usr/bin/salt-call\0--local\0ringfree_deadman.fire\0"
-    )
+    process(node, 4711, "/usr/bin/python3", "/usr/bin/salt-call", "--local", "ringfree_deadman.fire")
 
 
 # --- arming -----------------------------------------------------------------------------------------------------------
@@ -265,6 +278,16 @@ def test_h16_nothing_works_beside_a_dead_man_that_fires(in_flight, state):
     )
 
 
+def test_what_fires_is_told_from_what_does_not(fleet, deadman):
+    """Neither a rehearsal, nor itself, nor somebody who only names it."""
+    process(fleet, os.getpid(), "salt-call", "ringfree_deadman.fire")
+    process(fleet, 4713, "vi", "/var/lib/ringfree/deadman/extmods/modules/ringfree_deadman.py")
+    process(fleet, 4714, "salt-call", "ringfree_deadman.fire", "test=True")
+    assert deadman("firing") == {}
+    fires_beside(fleet)
+    assert set(deadman("firing")) == {4711}
+
+
 # --- firing -----------------------------------------------------------------------------------------------------------
 
 
@@ -352,6 +375,48 @@ def test_h21_it_ends_a_rollback_as_that_was_begun(due, deadman):
     assert (due.private(101) / "etc/voicemail").exists()
 
 
+def test_h16_a_copy_that_a_killed_job_left_is_ended_and_vzctl_is_waited_for(due, deadman, monkeypatch):
+    """By their ids: the mark of our commands and their program."""
+    due.pillar["rollback"] = {"idle": 1}
+    copy, vzctl = subprocess.Popen(["sleep", "60"]), subprocess.Popen(["sleep", "2"])
+    mark = b"PATH=/bin\0RINGFREE_COMMAND=1\0"
+    process(due, copy.pid, "rsync", "-a", "/vz/private/101/", "10.77.0.21:/x/", environ=mark)
+    process(due, vzctl.pid, "/usr/sbin/vzctl", "start", "101", environ=mark)
+    process(due, 1, "rsync", "--daemon")  # somebody else's
+
+    def running(opts):
+        for child in (copy, vzctl):
+            if child.poll() is not None:
+                shutil.rmtree(due.folder / "proc" / str(child.pid), ignore_errors=True)
+        return []
+
+    monkeypatch.setattr("salt.utils.minion.running", running)
+    try:
+        deadman("fire")
+    finally:
+        copy.kill()
+        codes = copy.wait(), vzctl.wait()
+    assert codes == (-9, 0)
+    assert is_local(due)
+
+
+def test_h16_a_vzctl_that_outlives_its_deadline_is_ended(due, deadman):
+    """Its job is dead, so nobody else does; the next try finds it gone."""
+    due.pillar.update(SHORT)
+    vzctl = subprocess.Popen(["sleep", "60"])
+    process(due, vzctl.pid, "/usr/sbin/vzctl", "start", "101", environ=b"RINGFREE_COMMAND=1\0")
+    try:
+        with pytest.raises(CommandExecutionError, match="does not come to rest"):
+            deadman("fire")
+        assert vzctl.wait(1) == -9
+    finally:
+        vzctl.kill()
+        vzctl.wait()
+    shutil.rmtree(due.folder / "proc" / str(vzctl.pid))
+    deadman("fire")
+    assert is_local(due)
+
+
 class Job:
     """A job of the minion that goes on until it is killed."""
 
@@ -383,7 +448,7 @@ def test_h16_a_job_that_does_not_end_is_ended_before_anything_else(due, deadman,
 
 
 def test_h16_a_rollback_under_way_is_left_to_its_work(due, deadman, monkeypatch):
-    due.pillar["rollback"] = {"idle": 1}
+    due.pillar.update(SHORT)
     job = Job(monkeypatch, "ringfree.rollback")
     try:
         with pytest.raises(CommandExecutionError, match="does not come to rest"):
@@ -392,6 +457,12 @@ def test_h16_a_rollback_under_way_is_left_to_its_work(due, deadman, monkeypatch)
     finally:
         job.end()
     assert journal(due)["state"] == "in_flight"
+    said = due.minion().modules["cloudstor.whereabouts"]()
+    assert (
+        "could not bring it back" in said
+        and "does not come to rest" in said
+        and "its deadline was at" in said
+    )
 
 
 def test_a_commit_that_was_in_time_for_its_wait_counts(due, deadman, monkeypatch):
