@@ -134,11 +134,12 @@ def firing():
     for name in filter(str.isdigit, os.listdir(PROC)):
         try:
             with open(f"{PROC}/{name}/cmdline", "rb") as stream:
-                words = stream.read().decode("utf-8", "replace").split("\0")
+                # Salt can give its processes titles, which are one text with blanks.
+                words = stream.read().decode("utf-8", "replace").replace("\0", " ").split()
         except OSError:
             continue
         if "ringfree_deadman.fire" in words and "test=True" not in words and int(name) != os.getpid():
-            found[int(name)] = " ".join(words).strip()
+            found[int(name)] = " ".join(words)
     return found
 
 

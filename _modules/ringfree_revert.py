@@ -389,6 +389,14 @@ def busy():
 
         salt node001 ringfree_revert.busy
     """
+    return {
+        **{pid: command for pid, (_, command) in _commands().items()},
+        **__salt__["ringfree_deadman.firing"](),
+    }
+
+
+def _commands():
+    """Our own rsync and vzctl processes: process id to program and command line."""
     found = {}
     for name in filter(str.isdigit, os.listdir(PROC)):
         try:
@@ -398,14 +406,17 @@ def busy():
                 words = stream.read().decode("utf-8", "replace").split("\0")
         except OSError:
             continue
-        if ours and any(os.path.basename(word) in ("rsync", "vzctl") for word in words[:3]):
-            found[int(name)] = " ".join(words).strip()
-    return {**found, **__salt__["ringfree_deadman.firing"]()}
+        # The first words, because a program that is a script stands behind its interpreter.
+        programs = [os.path.basename(word) for word in words[:3]]
+        for program in ("rsync", "vzctl"):
+            if ours and program in programs:
+                found[int(name)] = (program, " ".join(words).strip())
+    return found
 
 
 def end_busy():
     """
-    End what an earlier job left behind, and a dead-man that fires; calls of vzctl are left to end by themselves.
+    End the copies that an earlier job left behind; calls of vzctl, and a dead-man that fires, end by themselves.
 
     Returns what still runs afterwards, as :py:func:`busy` does.
 
@@ -415,8 +426,8 @@ def end_busy():
 
         salt node001 ringfree_revert.end_busy
     """
-    for pid, command in busy().items():
-        if "vzctl" not in map(os.path.basename, command.split(" ", 3)[:3]):
+    for pid, (program, _) in _commands().items():
+        if program == "rsync":
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:

@@ -285,7 +285,10 @@ def test_what_fires_is_told_from_what_does_not(fleet, deadman):
     process(fleet, 4714, "salt-call", "ringfree_deadman.fire", "test=True")
     assert deadman("firing") == {}
     fires_beside(fleet)
-    assert set(deadman("firing")) == {4711}
+    process(fleet, 4715, "/usr/bin/python3 /usr/bin/salt-call --local ringfree_deadman.fire a-title")
+    assert set(deadman("firing")) == {4711, 4715}
+    fleet.minion().modules["ringfree_revert.end_busy"]()
+    assert set(fleet.minion().modules["ringfree_revert.busy"]()) == {4711, 4715}
 
 
 # --- firing -----------------------------------------------------------------------------------------------------------

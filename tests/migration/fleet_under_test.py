@@ -4,7 +4,6 @@ import json
 import re
 
 import checker
-import records
 from lab_client import wait_for
 
 GATE = """#!/bin/sh
@@ -17,8 +16,6 @@ while [ -e /run/gate/closed ]; do
 done
 """
 GATE_PATH = "/etc/vz/conf/vps.mount"
-#: For Overlay: node001's only pillar file names containers that a small node lacks.
-SMALL_NODE = ("      revnat: [asterisk]\n      revnat beta: [asterisk]", "      PBX: [postfix]")
 
 
 class Gate:
@@ -147,42 +144,6 @@ def changed(before, after, place=""):
         for key in sorted(before.keys() | after.keys(), key=str)
         for text in changed(before.get(key), after.get(key), f"{place} {key}")
     ]
-
-
-def records_on(lab, node, ctid, store="local"):
-    """A container's records as they lie on a store."""
-    place = {"local": (node, "/vz/private"), "nfs": ("san1", "/rf-images/pbx")}[store]
-    return lab.must("exec", place[0], "--", "cat", f"{place[1]}/{ctid}/{checker.RECORDS}")
-
-
-def whole(data):
-    """The records that are there, to their last whole line."""
-    return data[: data.rfind(b"\n") + 1]
-
-
-def faults_on_local(lab, node, then):
-    """What is not as it was on a node before its migration, one sentence each."""
-    now = checker.remember(lab, [node])[node]
-    ctids = then["running"]
-    found = [
-        f"{ctid} runs {now['running'].count(ctid)} times" for ctid in ctids if now["running"].count(ctid) != 1
-    ]
-    found += [
-        f"a root on {init['root']}" for init in now["inits"] if init["root"]["kind"] in checker.NFS_KINDS
-    ]
-    found += [f"mounted: {mount}" for mount in now["mounts"] if mount["kind"] in checker.NFS_KINDS]
-    found += changed(then["confs"], now["confs"], "confs")
-    old = {name: entry for name, entry in then["etc_vz"].items() if not name.startswith("vz.conf.before")}
-    new = {name: entry for name, entry in now["etc_vz"].items() if not name.startswith("vz.conf.before")}
-    found += changed(old, new, "/etc/vz") + changed(then["fstab"], now["fstab"], "fstab")
-    told = now["variables"].get("nfsmounted")
-    found += ["nfsmounted is not 0"] if told and checker.text_of(told) != "0\n" else []
-    for ctid in ctids:
-        found += [f"{ctid}: {text}" for text in records.verify(whole(records_on(lab, node, ctid))).faults()]
-        code, owner = lab.try_on("san1", "cat", f"/rf-images/pbx/.ringfree/owner/{ctid}")
-        if not code and "store=local" not in owner.split():
-            found.append(f"the owner record of {ctid} says {owner!r}")
-    return found
 
 
 class Overlay:

@@ -1,0 +1,42 @@
+"""What must hold of a node that is on local storage, judged by what there is and not by what anybody says."""
+
+import checker
+import records
+from fleet_under_test import changed
+
+
+def stream(lab, node, ctid, store="local"):
+    """A container's records as they lie on a store."""
+    place = {"local": (node, "/vz/private"), "nfs": ("san1", "/rf-images/pbx")}[store]
+    return lab.must("exec", place[0], "--", "cat", f"{place[1]}/{ctid}/{checker.RECORDS}")
+
+
+def whole(data):
+    """The records that are there, to their last whole line."""
+    return data[: data.rfind(b"\n") + 1]
+
+
+def faults(lab, node, then):
+    """What is not as it was before the migration of a node, one sentence each."""
+    now = checker.remember(lab, [node])[node]
+    found = [
+        f"{ctid} runs {now['running'].count(ctid)} times"
+        for ctid in sorted({*then["running"], *now["running"]})
+        if now["running"].count(ctid) != then["running"].count(ctid)
+    ]
+    found += [
+        f"a root on {init['root']}" for init in now["inits"] if init["root"]["kind"] in checker.NFS_KINDS
+    ]
+    found += [f"mounted: {mount}" for mount in now["mounts"] if mount["kind"] in checker.NFS_KINDS]
+    found += changed(then["confs"], now["confs"], "confs")
+    old = {name: entry for name, entry in then["etc_vz"].items() if not name.startswith("vz.conf.before")}
+    new = {name: entry for name, entry in now["etc_vz"].items() if not name.startswith("vz.conf.before")}
+    found += changed(old, new, "/etc/vz") + changed(then["fstab"], now["fstab"], "fstab")
+    told = now["variables"].get("nfsmounted")
+    found += ["nfsmounted is not 0"] if told and checker.text_of(told) != "0\n" else []
+    for ctid in then["running"]:
+        found += [f"{ctid}: {text}" for text in records.verify(whole(stream(lab, node, ctid))).faults()]
+        code, owner = lab.try_on("san1", "cat", f"/rf-images/pbx/.ringfree/owner/{ctid}")
+        if not code and "store=local" not in owner.split():
+            found.append(f"the owner record of {ctid} says {owner!r}")
+    return found + checker.check_monitoring(lab)
