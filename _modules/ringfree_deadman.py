@@ -251,6 +251,7 @@ def _cron_fault():
 def _remove(name, folder, units):
     """Take a trigger and its folder away; proved by looking."""
     paths = [f"{units}/{name}.timer", f"{units}/{name}.service", f"{CRON}/{name}"]
+    paths.append(f"{units}/timers.target.wants/{name}.timer")  # what a systemctl that failed has left
     if not any(map(os.path.lexists, [*paths, folder])):
         return False
     with_units = any(map(os.path.lexists, paths[:2]))

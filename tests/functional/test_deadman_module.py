@@ -176,6 +176,15 @@ def test_a_timer_that_does_not_stop_is_not_called_disarmed(fleet, deadman):
         deadman("disarm")
 
 
+def test_a_link_that_systemctl_left_is_taken_away(fleet, deadman):
+    deadman("arm", time.time() + LATER)
+    wants = fleet.folder / "etc/systemd/system/timers.target.wants"
+    wants.mkdir()
+    (wants / "ringfree-deadman.timer").symlink_to("../ringfree-deadman.timer")
+    deadman("disarm")
+    assert list(wants.iterdir()) == []
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 1, "deadline": 17'])
 def test_a_damaged_record_is_a_finding_and_never_not_armed(in_flight, deadman, text):
     node = in_flight("vz.stopped")

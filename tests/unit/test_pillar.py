@@ -98,6 +98,8 @@ def test_the_pillar_itself_is_not_changed():
         ("containers:exempt", {"revnat": ["asterisk"], 105: ["apache", "postfix"]}),
         ("containers:checks", {"sip": {"port": 5060, "send": "OPTIONS\r\n", "expect": "^SIP"}}),
         ("start:load_per_cpu", 0.5),
+        ("deadman:seconds", 60),
+        ("deadman:seconds", 172800),
         ("ssh:host_keys", {"10.77.0.21": "ssh-ed25519 AAAAC3Nza+/="}),
         ("ssh:cipher", "chacha20-poly1305@openssh.com"),
         ("accept", ["acl", "capability"]),
@@ -137,6 +139,7 @@ def test_all_faults_are_told_at_once_with_their_keys():
         ],
         *[("batch", value) for value in (0, 101, 1.5, True, "1", None, math.nan)],
         *[("start:load_per_cpu", value) for value in (math.nan, math.inf, "4", True, 0)],
+        *[("deadman:seconds", value) for value in (59, 172801, 600.5, "600", None, True)],
         *[("nfs:primary", value) for value in ("", "-x", "a b", "a:b", "a\n", 5, True, b"1234", None, ["a"])],
         *[
             ("nfs:primary", value)
