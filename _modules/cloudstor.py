@@ -30,6 +30,7 @@ SNAPSHOT = "/etc/sysconfig/vz-scripts.tar.gz"
 SNAPSHOT_VZ_CONF = "/etc/vz/vz.conf.before-nfs"
 FENCE = f"{CONF_DIR}/vps.premount"
 NODE_FILE = "/etc/ringfree/node"
+NOBODY_LISTENS = "cloudstor.nobody_listens"
 STORES = (("nfs", "run from NFS"), ("local", "run from local storage"), ("down", "are down"))
 TREE = ("etc", ("bin", "sbin", "usr"))  # what any container's own tree has
 
@@ -181,8 +182,12 @@ def tell(step, phase, container=None, note=None):
         "note": note,
         "at": time.time(),
     }
+    if __context__.get(NOBODY_LISTENS):
+        return
     try:
-        __salt__["event.send"](f"ringfree/progress/{node()}", data)
+        sent = __salt__["event.send"](f"ringfree/progress/{node()}", data)
+        # The dead-man tells a minion that may be dead, and each try then takes a second in which containers are down.
+        __context__[NOBODY_LISTENS] = not sent and "ringfree_deadman" in __opts__
     except Exception:  # pylint: disable=broad-except
         log.warning("the master could not be told about %s %s", step, phase, exc_info=True)
 
@@ -280,8 +285,9 @@ def status():
     Where this node and its containers are: the journal beside what mountinfo, vzlist and the confs say.
 
     Returns ``{"node": text, "state": text, "since": seconds or None, "steps": {step: {phase: seconds}},
-    "journal_fault": text or None, "mounted": {share: source or None}, "containers": {ctid: {"name", "running", "store",
-    "ok", "why", "steps"}}}``; ``store`` is ``local``, ``nfs`` or ``-`` for a container that does not run.
+    "journal_fault": text or None, "mounted": {share: source or None}, "deadman": text, "containers": {ctid: {"name",
+    "running", "store", "ok", "why", "steps"}}}``; ``store`` is ``local``, ``nfs`` or ``-`` for a container that is
+    down; ``deadman`` says when the node goes back by itself, or that it did.
 
     CLI Example:
 
@@ -317,8 +323,34 @@ def status():
         "steps": told["steps"],
         "journal_fault": found["fault"],
         "mounted": {share: entry["source"] for share, entry in __salt__["ringfree_nfs.in_use"]().items()},
+        "deadman": _deadman(told["state"], told.get("facts", {}).get("deadman")),
         "containers": seen,
     }
+
+
+def _deadman(now, fact):
+    """When the node goes back by itself, and what the dead-man did."""
+    sentences = [__utils__["ringfree_deadman.told"](fact, now, time.time())]
+    if now == "in_flight":
+        sentences.append(_armed())
+    return " ".join(filter(None, sentences))
+
+
+def _armed():
+    try:
+        kept = __salt__["ringfree_deadman.armed"]()
+    except CommandExecutionError as error:
+        return str(error)
+    if kept is None:
+        return (
+            "" if not reached("deadman", "intent") else "It does not go back by itself: no dead-man is armed."
+        )
+    at = __utils__["ringfree_deadman.clock"](kept["deadline"], time.time())
+    if kept["fault"]:
+        return f"It should go back by itself at {at} and will not: {kept['fault']}"
+    if kept["deadline"] <= time.time():
+        return f"It goes back by itself: its deadline was at {at}."
+    return f"It goes back by itself at {at} unless it is committed before."
 
 
 def whereabouts():
@@ -342,15 +374,18 @@ def whereabouts():
     where = [_store_of(found["containers"].get(ctid)) for ctid in moving]
     counts = ", ".join(f"{where.count(word)} {text}" for word, text in STORES if word in where)
     if found["state"] == "in_flight":
-        return (
-            f"{node()} is in flight: of {len(where)} containers {counts or 'none was moved'}. "
-            f"'salt-run state.orch migrate' continues, "
-            f"'salt-run state.orch rollback pillar='{{\"nodes\": [\"{node()}\"]}}'' goes back."
-        )
-    store = {"nfs": "on NFS", "local": "back on local storage"}.get(found["state"], "in an unknown state")
-    astray = [word for word in where if word != found["state"]]
-    said = f"{node()} is {store}, {_answering(moving)} of {len(moving)} containers answer"
-    return f"{said}: {counts}." if astray else f"{said}."
+        sentences = [
+            f"{node()} is in flight: of {len(where)} containers {counts or 'none was moved'}.",
+            found["deadman"],
+            "'salt-run state.orch migrate' continues,",
+            f"'salt-run state.orch rollback pillar='{{\"nodes\": [\"{node()}\"]}}'' goes back.",
+        ]
+    else:
+        store = {"nfs": "on NFS", "local": "back on local storage"}.get(found["state"], "in an unknown state")
+        said = f"{node()} is {store}, {_answering(moving)} of {len(moving)} containers answer"
+        astray = [word for word in where if word != found["state"]]
+        sentences = [f"{said}: {counts}." if astray else f"{said}.", found["deadman"]]
+    return " ".join(filter(None, sentences))
 
 
 def _store_of(entry):
@@ -1429,7 +1464,7 @@ def preflight():
         return report
     checks = [_check_tools, _check_confs, _check_names]
     if report["state"] != "nfs":
-        checks += [_check_guard, _check_dumps, _check_layout, _check_health]
+        checks += [_check_guard, _check_dumps, _check_layout, _check_health, _check_deadman]
         checks += [_check_san, _check_owners, _check_conf_share]
     for check in checks:
         try:
@@ -1562,6 +1597,17 @@ def _check_health(report):
         report["findings"].append(
             f"{error}. Mend it, or exempt the container from the check (pillar ringfree:containers:exempt)"
         )
+
+
+def _check_deadman(report):
+    """Nothing brings the node back just now, and what would do so is proved to work here."""
+    if __salt__["ringfree_deadman.firing"]():
+        report["findings"].append(
+            "the dead-man brings this node back to local storage just now: wait for its end"
+        )
+        return
+    __salt__["ringfree_deadman.armed"]()
+    report["notes"].append(__salt__["ringfree_deadman.rehearse"]())
 
 
 def _check_san(report):

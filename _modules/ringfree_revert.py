@@ -30,6 +30,7 @@ ANSWER = "the containers answer"
 BACK, CLAIM = "what was written on NFS is copied back", "the share knows that the live copies are local"
 VZ_CONF, CONFS = "vz.conf is as before", "the confs are as before"
 UNMOUNT = "the shares are unmounted"
+DISARM = "the dead-man is disarmed"
 #: With these done the node is on local storage; what else failed is named and can be typed. A container that runs there
 #: and does not answer is such a thing.
 ESSENTIAL = (STOP, VZ_CONF, UNMOUNT, CONFS, START, UNGUARD)
@@ -58,6 +59,11 @@ def revert(data=None):
     """
     if __salt__["cloudstor.state"]() == "local":
         return []
+    beside = __salt__["ringfree_deadman.firing"]()
+    if beside:
+        raise CommandExecutionError(
+            f"the dead-man brings this node back just now (process {', '.join(map(str, beside))}); wait for its end"
+        )
     wanted = data or __salt__["cloudstor.settings"]()["rollback"]["data"]
     __salt__["ringfree_run.hold"]("the way back")
     try:
@@ -74,6 +80,7 @@ def _revert(wanted):
     __salt__["cloudstor.mark"]("revert", "done")
     if all(step["ok"] for step in done if step["what"] in ESSENTIAL):
         __salt__["cloudstor.settle"]("local")
+        done.append(_attempt(DISARM, _disarm, "salt-call ringfree_deadman.disarm"))
     return done
 
 
@@ -187,6 +194,8 @@ def _local(ctid):
 def _list_changes(ctids):
     """Keep, for each container, the list of files that differ between the share's copy and the local one."""
     counts = []
+    if not ctids:
+        return "nothing ran on NFS"
     folder = os.path.join(CHANGED, time.strftime("%Y%m%d-%H%M%S"))
     os.makedirs(folder, mode=0o700, exist_ok=True)
     for ctid in ctids:
@@ -195,7 +204,7 @@ def _list_changes(ctids):
             os.path.join(folder, str(ctid)), "\n".join([*lines, ""]).encode("utf-8", "surrogateescape")
         )
         counts.append(f"{ctid}: {len(lines)}")
-    return f"{', '.join(counts) or 'none'} ({folder})" if ctids else "nothing ran on NFS"
+    return f"{', '.join(counts)} ({folder})"
 
 
 def _sync_back(ctids, not_back):
@@ -399,6 +408,11 @@ def _unguard(not_back):
     __salt__["cloudstor.unguard"]()
 
 
+def _disarm():
+    """Only once the journal says local: until then it is the one that tries again."""
+    return "" if __salt__["ringfree_deadman.disarm"]() else "it was not armed"
+
+
 def _manifest():
     """The containers that this migration began to move."""
     return __salt__["vz.manifest"]() if __salt__["cloudstor.reached"]("manifest") else []
@@ -418,7 +432,7 @@ def _must_lead_home(ctids, then):
 
 def busy():
     """
-    Commands of an earlier job that still run on this node: copies, and calls of vzctl.
+    Commands of an earlier job that still run on this node: copies, calls of vzctl, and the dead-man when it fires.
 
     A job of Salt that was killed, or that the master gave up on, leaves them behind.
 
@@ -430,7 +444,10 @@ def busy():
 
         salt node001 ringfree_revert.busy
     """
-    return {pid: command for pid, (_, command) in _commands().items()}
+    return {
+        **{pid: command for pid, (_, command) in _commands().items()},
+        **__salt__["ringfree_deadman.firing"](),
+    }
 
 
 def _commands():
@@ -454,7 +471,7 @@ def _commands():
 
 def end_busy():
     """
-    End the copies that an earlier job left behind; calls of vzctl are left to end by themselves.
+    End the copies that an earlier job left behind; calls of vzctl, and a dead-man that fires, end by themselves.
 
     Returns what still runs afterwards, as :py:func:`busy` does.
 

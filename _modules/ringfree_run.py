@@ -113,12 +113,27 @@ def leave(step):
     orders = _read(ORDERS)
     if orders.get("aborted"):
         raise CommandExecutionError(f"the run was {orders['aborted']}; {step} was not begun")
-    until = orders.get("until")
-    if until and time.time() > until and step not in LATE:
+    over = orders.get("until")
+    if over and time.time() > over and step not in LATE:
         raise CommandExecutionError(
-            f"the deadline {__utils__['ringfree_window.clock'](until)} has passed; {step} was not begun"
+            f"the deadline {__utils__['ringfree_window.clock'](over)} has passed; {step} was not begun"
         )
     return True
+
+
+def until():
+    """
+    When the run that works on this node has to be over.
+
+    Returns seconds since the epoch, or ``None`` when it has no deadline.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_run.until
+    """
+    return _read(ORDERS).get("until")
 
 
 # --- confirmation -----------------------------------------------------------------------------------------------------

@@ -6,11 +6,14 @@ to NFS the states of a migration find nothing to do.
 """
 
 import os
+import time
 
 from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "cloudstor"
 
+LEAST = 60  # seconds: with less left, a deadline could pass between two parts of a migration that continues
+GRACE = 300  # seconds that the master has to keep a run's deadline before the node does it alone
 FAULTS = (CommandExecutionError, OSError)  # what ends as a failed state with a sentence
 
 
@@ -373,6 +376,58 @@ def guarded(name):
         return _failed(ret, error)
 
 
+def deadman_armed(name, seconds):
+    """
+    The node goes back to local storage by itself, without the master, unless it is committed in time.
+
+    A deadline that a migration was begun with stays when the migration is continued; one that has passed, or is about
+    to, is set anew.
+
+    name
+        A sentence for people.
+
+    seconds
+        Seconds until then; fewer where the run has a deadline (``ringfree_run.until``).
+
+    .. code-block:: yaml
+
+        The node goes back by itself unless it is committed:
+          cloudstor.deadman_armed:
+            - seconds: 14400
+    """
+    ret = _ret(name)
+    try:
+        if __salt__["cloudstor.state"]() == "nfs":
+            return _end(ret, "The node is on NFS.")
+        kept = __salt__["ringfree_deadman.armed"]()
+        enough = min(LEAST, seconds / 2)
+        if kept and not kept["fault"] and kept["deadline"] - time.time() > enough:
+            return _end(ret, f"The node goes back by itself at {_clock(kept['deadline'])}.")
+        seconds = _seconds_left(seconds)
+        ret["changes"] = {"deadman": {"old": None, "new": f"in {seconds:.0f} s"}}
+        if __opts__["test"]:
+            return _end(ret, f"The node would go back by itself after {seconds:.0f} s.", None)
+        _mark("deadman", "intent")
+        kept = __salt__["ringfree_deadman.arm"](time.time() + seconds)
+        if not kept or kept["fault"]:
+            raise CommandExecutionError(f"the dead-man was armed and does not read so: {kept}")
+        at = _clock(kept["deadline"])
+        _mark("deadman", "verified", note=f"at {at}, by {kept['scheduler']}")
+        return _end(ret, f"The node goes back by itself at {at} unless it is committed before.")
+    except FAULTS as error:
+        return _failed(ret, error)
+
+
+def _seconds_left(seconds):
+    """The run's deadline counts as well, with time for the orchestration to keep it first."""
+    over = __salt__["ringfree_run.until"]()
+    return min(seconds, over + GRACE - time.time()) if over else seconds
+
+
+def _clock(seconds):
+    return __utils__["ringfree_deadman.clock"](seconds, time.time())
+
+
 def committed(name):
     """
     The node stays on NFS: verified once more, noted in the journal, containers may start by themselves again.
@@ -388,7 +443,7 @@ def committed(name):
     ret = _ret(name)
     try:
         if __salt__["cloudstor.state"]() == "nfs":
-            return _end(ret, "The node is on NFS.")
+            return _disarmed(ret)
         ret["changes"] = {"state": {"old": __salt__["cloudstor.state"](), "new": "nfs"}}
         if __opts__["test"]:
             return _end(ret, "The node would be committed to NFS.", None)
@@ -399,13 +454,29 @@ def committed(name):
         faults = __salt__["cloudstor.faults_on_nfs"]()
         if faults:
             raise CommandExecutionError("not committed: " + "; ".join(faults))
+        # One that starts to fire from here on waits for the end of this state, and finds the node committed.
+        if __salt__["ringfree_deadman.firing"]():
+            raise CommandExecutionError("not committed: the deadline has passed and the dead-man works")
         _mark("commit", "intent")
         __salt__["cloudstor.unguard"]()
         _mark("commit", "verified")
         __salt__["cloudstor.settle"]("nfs")
+        # Last: until the journal says nfs, the node must come back whatever happens here.
+        __salt__["ringfree_deadman.disarm"]()
         return _end(ret, __salt__["cloudstor.whereabouts"]())
     except FAULTS as error:
         return _failed(ret, error)
+
+
+def _disarmed(ret):
+    """A node on NFS has no dead-man; a commit that was killed may have left it."""
+    if __salt__["ringfree_deadman.armed"]() is None:
+        return _end(ret, "The node is on NFS.")
+    ret["changes"] = {"deadman": {"old": "armed", "new": None}}
+    if __opts__["test"]:
+        return _end(ret, "The node is on NFS; its dead-man would be disarmed.", None)
+    __salt__["ringfree_deadman.disarm"]()
+    return _end(ret, "The node is on NFS; its dead-man was disarmed.")
 
 
 def reverted(name, data=None, committed=True):

@@ -27,6 +27,7 @@ STEPS = (
     "mount",
     "conf_share",
     "guard",
+    "deadman",
     "stop",
     "vz_conf",
     "sync",

@@ -254,6 +254,7 @@ KEYS = {
         "load_per_cpu": (_number(0.1, 1000, whole=False), 4.0),
         "load_wait": (_number(0, 7200), 600),
     },
+    "deadman": {"seconds": (_number(60, 172800), 14400)},
     "rollback": {
         "data": (_one_of("discard", "sync_back"), "discard"),
         "idle": (_number(1, 3600), 60),
@@ -323,6 +324,10 @@ def _contradictions(settings):
     monitoring, shares = settings["monitoring"], settings["shares"]
     if monitoring["services"] and not monitoring["host"]:
         faults.append("ringfree:monitoring:host: is missing although services are named")
+    if settings["confirm"] == "manual" and settings["deadman"]["seconds"] <= settings["confirm_within"]:
+        faults.append(
+            "ringfree:deadman:seconds: must be more than ringfree:confirm_within, or nodes go back while they wait"
+        )
     window = settings["window"]
     if bool(window["start"]) != bool(window["end"]) or (window["start"] and window["start"] == window["end"]):
         faults.append("ringfree:window: needs a start and another end, or neither")

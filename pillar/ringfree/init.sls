@@ -106,11 +106,16 @@ ringfree:
     pace: 10
     load_wait: 600
 
+  deadman:
+    # Seconds from the first stop of a container after which a node that nobody has committed goes back to local storage by
+    # itself, without the master and across a reboot. More than a node needs; 60 to 172800.
+    seconds: 14400
+
   rollback:
     # What containers wrote on NFS: discard (the local copies of the stop start as they are; the list of changed files and
     # the copies on the SAN stay) or sync_back (copied to local storage first; what that replaces is kept beside it).
     data: discard
-    # Seconds that a rollback waits for whatever still runs on the node, before it ends that.
+    # Seconds that a rollback, or the dead-man, waits for whatever still runs on the node, before it ends that.
     idle: 60
 
   # When nodes may move: local times of the master in quotes; the window may go over midnight. None by default. For one

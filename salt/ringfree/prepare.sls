@@ -44,3 +44,8 @@ Nothing starts by itself:
 The conf share is ready:
   cloudstor.conf_share_prepared:
     - failhard: true
+
+The node goes back by itself unless it is committed:
+  cloudstor.deadman_armed:
+    - seconds: {{ ringfree.deadman.seconds | json }}
+    - failhard: true

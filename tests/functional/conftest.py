@@ -76,6 +76,14 @@ PLACES = {
         "FOLDER": "etc/ringfree",
         "PROBE": "run/probe",
     },
+    "ringfree_deadman.armed": {
+        "FOLDER": "var/deadman",
+        "REHEARSAL_FOLDER": "var/deadman-rehearsal",
+        "UNITS": "etc/systemd/system",
+        "PASSING_UNITS": "run/systemd/system",
+        "CRON": "etc/cron.d",
+        "PROC": "proc",
+    },
     "ringfree_revert.plan": {"CHANGED": "var/changed", "FSTAB": "etc/fstab", "PROC": "proc"},
     "ringfree_run.holder": {"ORDERS": "run/orders.json", "HOLDER": "run/holder.json"},
     "ringfree_monitoring.record": {"RECORD": "var/monitoring.json"},
@@ -95,6 +103,7 @@ def fake_node(tmp_path_factory, fake_bin, minion, monkeypatch):
     shutil.rmtree(place / "node", ignore_errors=True)
     node = FakeNode(place / "node", fake_bin)
     monkeypatch.setattr("os.fsync", lambda handle: None)  # nobody pulls the plug here
+    monkeypatch.setattr("salt.utils.systemd.booted", lambda context: node.systemd)
     mount = {share: str(node.folder / "vz" / f"nfs{share}") for share in ("private", "root")}
     node.pillar = {
         "nodes": ["node001", "node002"],

@@ -3,9 +3,11 @@
 import json
 import os
 import stat
+import time
 
 import pytest
 from migration_steps import until
+from ringfree_deadman import clock
 from salt.exceptions import CommandExecutionError
 
 
@@ -92,8 +94,10 @@ def test_whereabouts_is_one_sentence_with_the_next_command(fleet, cloudstor):
     assert cloudstor("whereabouts") == "node001 was not touched, it is on local storage."
     until(fleet, "vz.stopped")()
     fleet.minion().modules["vz.start"]([102], force=True)
+    armed = json.loads((fleet.folder / "var/deadman/record.json").read_text())
     assert cloudstor("whereabouts") == (
         "node001 is in flight: of 3 containers 1 run from local storage, 2 are down. "
+        f"It goes back by itself at {clock(armed['deadline'], time.time())} unless it is committed before. "
         "'salt-run state.orch migrate' continues, "
         "'salt-run state.orch rollback pillar='{\"nodes\": [\"node001\"]}'' goes back."
     )

@@ -25,6 +25,7 @@ def preflight(fleet):
     def look():
         node = fleet.minion()
         node.modules["ringfree_nfs.probe"] = lambda share="private": fleet.exports[share]
+        node.modules["ringfree_deadman.rehearse"] = lambda: "the dead-man was rehearsed"
         before = fleet.tree()
         report = node.modules["cloudstor.preflight"]()
         assert fleet.tree() == before
@@ -53,7 +54,7 @@ def test_a_node_that_is_fit(fleet, preflight):
     assert report["containers"][103]["bytes"] == 0
     assert report["need"]["inodes"] == int(3 * 4 * 1.05)
     assert report["free"] == {"bytes": 10**12, "inodes": 10**9}
-    assert report["notes"] == ["container layouts: simfs"]
+    assert report["notes"] == ["container layouts: simfs", "the dead-man was rehearsed"]
 
 
 def test_all_reasons_are_found_at_once(fleet, preflight):

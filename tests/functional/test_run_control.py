@@ -76,6 +76,17 @@ def test_h20_a_deadline_that_passes_in_flight_ends_the_step(fleet, run):
     assert stopped()["result"] is True
 
 
+@pytest.mark.parametrize(("left", "wanted"), [(1000, 1300), (100_000, 14400)])
+def test_h17_the_dead_man_keeps_the_deadline_of_the_run(fleet, run, left, wanted):
+    """When the master dies the node is back soon after the time that was promised for the night."""
+    armed = until(fleet, "cloudstor.deadman_armed", seconds=14400)
+    now = time.time()
+    run("expect", now + left)
+    assert armed()["result"] is True
+    kept = fleet.minion().modules["ringfree_deadman.armed"]()
+    assert now + wanted <= kept["deadline"] <= time.time() + wanted
+
+
 def test_a_node_on_which_all_answer_is_committed_a_little_late(fleet, run):
     """Going back would cost another outage, and after the window too."""
     committed = until(fleet, "cloudstor.committed")

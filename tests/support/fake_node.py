@@ -128,11 +128,28 @@ PROGRAMS = {
         echo "Literal data: 1,000 bytes"
         """,
     "asterisk": "echo Asterisk 13.38.3",
+    "salt-call": 'rule salt-call "$@"',
+    "systemctl": """
+        rule systemctl.$1 "$@"
+        rule systemctl "$@"
+        verb=$1; shift
+        units=$W/etc/systemd/system
+        for unit; do
+            case $verb in
+                enable) [ -e $units/$unit ] && touch $W/proc/units/enabled.$unit || exit 1 ;;
+                disable) rm -f $W/proc/units/enabled.$unit ;;
+                start) [ -e $units/$unit ] || [ -e $W/run/systemd/system/$unit ] || exit 5
+                    touch $W/proc/units/active.$unit
+                    rule started.$unit ;;
+                stop) rm -f $W/proc/units/active.$unit ;;
+                is-enabled) [ -e $W/proc/units/enabled.$unit ] || { echo disabled; exit 1; } ;;
+                is-active) [ -e $W/proc/units/active.$unit ] || { echo inactive; exit 3; } ;;
+                is-failed) [ -e $W/proc/units/failed.$unit ] || exit 1 ;;
+            esac
+        done
+        """,
     # Never those of the machine that runs the tests.
-    **{
-        name: f'rule {name} "$@"'
-        for name in ("yum", "dnf", "apt-get", "systemctl", "systemd-run", "at", "atrm")
-    },
+    **{name: f'rule {name} "$@"' for name in ("yum", "dnf", "apt-get", "systemd-run", "at", "atrm")},
 }
 
 
@@ -142,8 +159,10 @@ class FakeNode:
     def __init__(self, folder, fake_bin):
         self.folder = folder
         self.services, self.told, self.pillar = {"vz": True}, [], {}
+        self.systemd = True
         for name in (
             "etc/vz/names", "etc/sysconfig/vz-scripts", "etc/ringfree/ssh", "var", "proc/running", "rules",
+            "etc/systemd/system", "etc/cron.d", "proc/units",
             "vz/private", "vz/root", "vz/dump", "vz/nfsprivate", "vz/nfsroot",
             "san/rf-images/pbx", "san/rf-images/pbxroot", "san/rf-images/vzconf",
         ):  # fmt: skip

@@ -22,6 +22,7 @@ def steps(node):
         ("cloudstor.mounted", {"shares": ["private", "root"]}),
         ("cloudstor.guarded", {}),
         ("cloudstor.conf_share_prepared", {}),
+        ("cloudstor.deadman_armed", {"seconds": 14400}),
         ("vz.stopped", {}),
         ("cloudstor.synced", {}),
         ("cloudstor.owned", {}),

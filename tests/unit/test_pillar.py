@@ -98,6 +98,10 @@ def test_the_pillar_itself_is_not_changed():
         ("containers:exempt", {"revnat": ["asterisk"], 105: ["apache", "postfix"]}),
         ("containers:checks", {"sip": {"port": 5060, "send": "OPTIONS\r\n", "expect": "^SIP"}}),
         ("start:load_per_cpu", 0.5),
+        ("deadman:seconds", 60),
+        ("confirm", "manual"),
+        ("window", {"start": "22:00", "end": "06:00"}),
+        ("deadman:seconds", 172800),
         ("ssh:host_keys", {"10.77.0.21": "ssh-ed25519 AAAAC3Nza+/="}),
         ("ssh:cipher", "chacha20-poly1305@openssh.com"),
         ("accept", ["acl", "capability"]),
@@ -137,6 +141,9 @@ def test_all_faults_are_told_at_once_with_their_keys():
         ],
         *[("batch", value) for value in (0, 101, 1.5, True, "1", None, math.nan)],
         *[("start:load_per_cpu", value) for value in (math.nan, math.inf, "4", True, 0)],
+        *[("window:start", value) for value in ("22", "24:00", 1320, None, "2:00", "22:00:00")],
+        *[("confirm", value) for value in ("yes", True, None)],
+        *[("deadman:seconds", value) for value in (59, 172801, 600.5, "600", None, True)],
         *[("nfs:primary", value) for value in ("", "-x", "a b", "a:b", "a\n", 5, True, b"1234", None, ["a"])],
         *[
             ("nfs:primary", value)
@@ -218,6 +225,9 @@ def test_h28_what_breaks_a_rule_is_a_fault_of_its_key(where, value):
         ),
         ({"shares": {"root": {"mount": "/vz//nfsprivate"}}}, "lies on"),
         ({"shares": {"root": {"mount": "/vz/./nfsprivate/x"}}}, "lies on"),
+        ({"window": {"start": "22:00"}}, "ringfree:window: needs a start and another end"),
+        ({"window": {"start": "22:00", "end": "22:00"}}, "ringfree:window: needs a start and another end"),
+        ({"confirm": "manual", "deadman": {"seconds": 3600}}, "ringfree:deadman:seconds: must be more than"),
         ({"shares": {"conf": {"export": "/rf-images"}}}, "the export /rf-images/pbx lies on /rf-images"),
     ],
 )

@@ -1,0 +1,460 @@
+"""
+The dead-man: a node in flight that nobody commits in time goes back to local storage by itself.
+
+It is armed before the first container stops and disarmed by the commit, or by a way back.  It needs no master and no
+minion, and survives a reboot: systemd or cron starts a ``salt-call`` of its own, with copies of our modules and of the
+pillar, that does what a rollback does.
+
+:depends: systemd, or cron and flock(1) where there is no systemd
+:configuration: the pillar ``ringfree`` (``deadman``, ``rollback``)
+"""
+
+import logging
+import os
+import shutil
+import signal
+import sys
+import time
+
+import salt.utils.json
+import salt.utils.minion
+import salt.utils.path
+import salt.utils.systemd
+from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
+
+__virtualname__ = "ringfree_deadman"
+
+NAME = "ringfree-deadman"
+REHEARSAL = f"{NAME}-rehearsal"
+FOLDER = "/var/lib/ringfree/deadman"
+REHEARSAL_FOLDER = f"{FOLDER}-rehearsal"
+UNITS = "/etc/systemd/system"
+#: What lies here is gone after a reboot.
+PASSING_UNITS = "/run/systemd/system"
+CRON = "/etc/cron.d"
+PROC = "/proc"
+PROOF = 90  # seconds until a rehearsal must have ended
+DEADLINE = 30  # seconds for each call of the scheduler
+#: What has to be there for the way back, besides the files themselves.
+NEEDED = ("cloudstor.state", "ringfree_revert.revert", "ringfree_nfs.unmount", "vz.start", "service.restart")
+
+
+def __virtual__():
+    return __virtualname__
+
+
+# --- armed ------------------------------------------------------------------------------------------------------------
+
+
+def arm(deadline):
+    """
+    Have this node go back to local storage by itself once a deadline has passed.
+
+    Arming again replaces the deadline, and at no moment none is armed.
+
+    deadline
+        Seconds since the epoch.
+
+    Returns what :py:func:`armed` returns.  Raises CommandExecutionError when the trigger does not stand, or when the
+    dead-man is at work just now.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_deadman.arm 1767225600
+    """
+    _must_not_fire()
+    scheduler = "systemd" if salt.utils.systemd.booted(__context__) else "cron"
+    _fill(FOLDER, deadline)
+    text = __utils__["ringfree_deadman.record"](deadline, time.time(), scheduler, __opts__["cachedir"])
+    _put(f"{FOLDER}/record.json", text, 0o600)
+    _install(scheduler, NAME, FOLDER, UNITS)
+    return armed()
+
+
+def disarm():
+    """
+    Call the dead-man off: trigger first, then its folder.
+
+    Returns True when anything was there.  Raises CommandExecutionError when the trigger still stands afterwards.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_deadman.disarm
+    """
+    return _remove(NAME, FOLDER, UNITS)
+
+
+def armed():
+    """
+    What is armed.
+
+    Returns ``{"deadline": seconds, "since": seconds, "scheduler": "systemd" or "cron", "cachedir": path, "fault": text
+    or None}``, with a fault when its trigger does not stand; ``None`` when nothing is armed.  Raises
+    CommandExecutionError for a damaged record.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_deadman.armed
+    """
+    kept = _record()
+    return kept and {**kept, "fault": _trigger_fault(kept["scheduler"])}
+
+
+def _record():
+    found = __utils__["ringfree_deadman.load"](__utils__["ringfree_files.read"](f"{FOLDER}/record.json"))
+    if found["fault"]:
+        raise CommandExecutionError(
+            f"{FOLDER}/record.json is damaged: {found['fault']}. Whether this node goes back by itself is unknown; "
+            f"'salt {__opts__['id']} ringfree_deadman.disarm' removes it, 'salt-run state.orch migrate' then arms anew."
+        )
+    return found["record"]
+
+
+def firing():
+    """
+    Whether the dead-man is at work just now.
+
+    Returns a dictionary: process id to command.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_deadman.firing
+    """
+    found = {}
+    for name in filter(str.isdigit, os.listdir(PROC)):
+        try:
+            with open(f"{PROC}/{name}/cmdline", "rb") as stream:
+                # Salt can give its processes titles, which are one text with blanks.
+                words = stream.read().decode("utf-8", "replace").replace("\0", " ").split()
+        except OSError:
+            continue
+        if "ringfree_deadman.fire" in words and "test=True" not in words and int(name) != os.getpid():
+            found[int(name)] = " ".join(words)
+    return found
+
+
+def _must_not_fire():
+    beside = firing()
+    if beside:
+        raise CommandExecutionError(
+            f"the dead-man brings {__opts__['id']} back to local storage just now (process "
+            f"{', '.join(map(str, beside))}); wait for its end: 'salt {__opts__['id']} cloudstor.whereabouts'"
+        )
+
+
+# --- the folder -------------------------------------------------------------------------------------------------------
+
+
+def _fill(folder, deadline, rehearsal=False):
+    """Everything that a salt-call without master and minion needs."""
+    salt_call = salt.utils.path.which("salt-call")
+    if not salt_call:
+        raise CommandExecutionError("salt-call is not installed on the node; the dead-man needs it")
+    os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
+    for path in (folder, f"{folder}/pillar", f"{folder}/extmods", f"{folder}/files"):
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    for kind, source in _sources().items():
+        os.makedirs(f"{folder}/extmods/{kind}", mode=0o700, exist_ok=True)
+        for name, data in source.items():
+            _put(f"{folder}/extmods/{kind}/{name}", data, 0o600)
+    for name, text in __utils__["ringfree_deadman.pillar"](__salt__["cloudstor.settings"]()).items():
+        _put(f"{folder}/pillar/{name}", text, 0o600)
+    config = __utils__["ringfree_deadman.config"](folder, __opts__["id"], __opts__["sock_dir"])
+    _put(f"{folder}/minion", config, 0o600)
+    _put(
+        f"{folder}/fire", __utils__["ringfree_deadman.script"](folder, salt_call, deadline, rehearsal), 0o700
+    )
+
+
+def _sources():
+    """Our own files from where this minion has them loaded: kind to name to data."""
+    beside = sys.modules[__utils__["ringfree_files.write"].__module__].__file__
+    found = {}
+    for kind, file in (("modules", __file__), ("utils", beside)):
+        place = os.path.dirname(file)
+        names = filter(__utils__["ringfree_deadman.is_ours"], sorted(os.listdir(place)))
+        found[kind] = {name: __utils__["ringfree_files.read"](os.path.join(place, name)) for name in names}
+    return found
+
+
+def _put(path, data, mode):
+    """Replace a file unless it says that already."""
+    data = data.encode() if isinstance(data, str) else data
+    if __utils__["ringfree_files.read"](path) != data:
+        __utils__["ringfree_files.write"](path, data, mode)
+
+
+# --- the trigger ------------------------------------------------------------------------------------------------------
+
+
+def _install(scheduler, name, folder, units):
+    """Have the scheduler start the script; proved by asking it."""
+    if scheduler == "cron":
+        _put(f"{CRON}/{name}", __utils__["ringfree_deadman.cron"](folder), 0o644)
+    else:
+        passing = units == PASSING_UNITS
+        os.makedirs(units, mode=0o755, exist_ok=True)
+        _put(f"{units}/{name}.service", __utils__["ringfree_deadman.service"](folder), 0o644)
+        _put(f"{units}/{name}.timer", __utils__["ringfree_deadman.timer"](passing), 0o644)
+        _systemctl("daemon-reload")
+        if not passing:
+            _systemctl("enable", f"{name}.timer")
+        _systemctl("start", f"{name}.timer")
+    fault = _trigger_fault(scheduler) if name == NAME else scheduler == "cron" and _cron_fault()
+    if fault:
+        _fail(fault)
+
+
+def _fail(said):
+    raise CommandExecutionError(
+        f"The dead-man is not armed: {said} No container was stopped for it. When the cause is gone, "
+        f"'salt-run state.orch migrate' continues."
+    )
+
+
+def _systemctl(*words):
+    """A call of systemctl that has to succeed."""
+    result = __utils__["ringfree_command.run"](["systemctl", *words], deadline=DEADLINE)
+    if result["rc"] != 0:
+        _fail(__utils__["ringfree_command.describe"](result))
+
+
+def _trigger_fault(scheduler):
+    """Why the trigger does not stand, or None."""
+    if scheduler == "cron":
+        if not os.path.isfile(f"{CRON}/{NAME}"):
+            return f"{CRON}/{NAME} is not there."
+        return _cron_fault()
+    for word in ("is-enabled", "is-active"):
+        asked = __utils__["ringfree_command.run"](["systemctl", word, f"{NAME}.timer"], deadline=DEADLINE)
+        if asked["rc"] != 0:
+            return __utils__["ringfree_command.describe"](asked)
+    return None
+
+
+def _cron_fault():
+    if __salt__["service.status"]("crond") or __salt__["service.status"]("cron"):
+        return None
+    return "there is no systemd and no cron daemon runs: 'service crond status'."
+
+
+def _remove(name, folder, units):
+    """Take a trigger and its folder away; proved by looking."""
+    paths = [f"{units}/{name}.timer", f"{units}/{name}.service", f"{CRON}/{name}"]
+    paths.append(f"{units}/timers.target.wants/{name}.timer")  # what a systemctl that failed has left
+    if not any(map(os.path.lexists, [*paths, folder])):
+        return False
+    with_units = any(map(os.path.lexists, paths[:2]))
+    if with_units:
+        # Never the service of the real one: it may be the one that runs this.
+        hanging = [f"{name}.service"] if name == REHEARSAL else []
+        for words in (["disable", f"{name}.timer"], ["stop", f"{name}.timer", *hanging]):
+            __utils__["ringfree_command.run"](["systemctl", *words], deadline=DEADLINE)
+    for path in paths:
+        if os.path.lexists(path):
+            os.unlink(path)
+            __utils__["ringfree_files.sync_folder"](os.path.dirname(path))
+    if with_units:
+        _forget(name)
+    shutil.rmtree(folder, ignore_errors=True)
+    if os.path.lexists(folder):
+        raise CommandExecutionError(f"{folder} is still there; its trigger is gone. Remove it by hand.")
+    return True
+
+
+def _forget(name):
+    """systemd knows nothing of the units any more; what it says is proof."""
+    for words in (["daemon-reload"], ["reset-failed", f"{name}.timer", f"{name}.service"]):
+        __utils__["ringfree_command.run"](["systemctl", *words], deadline=DEADLINE)
+    asked = __utils__["ringfree_command.run"](["systemctl", "is-active", f"{name}.timer"], deadline=DEADLINE)
+    if asked["rc"] in (0, None):
+        raise CommandExecutionError(
+            f"{name}.timer is still active, its unit file is gone: 'systemctl stop {name}.timer' on {__opts__['id']}"
+        )
+
+
+# --- the way back -----------------------------------------------------------------------------------------------------
+
+
+def fire(test=False):
+    """
+    Bring this node back if it is in flight and its deadline has passed.  The scheduler calls this.
+
+    What still works on the node gets ``ringfree:rollback:idle`` seconds to end, and is ended then; a rollback that is
+    under way is left to its work.
+
+    test : False
+        Change nothing; prove that everything the way back needs can be loaded, in a report beside the configuration.
+
+    Returns text.  Raises CommandExecutionError when the node is not wholly back; the next tick tries again.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local --config-dir=/var/lib/ringfree/deadman ringfree_deadman.fire
+    """
+    if test:
+        return _report()
+    due = _due()
+    if not due:
+        return "nothing to do"
+    note = {"fired": time.time(), "deadline": due["deadline"]}
+    try:
+        _wait_for_rest(due["cachedir"])
+        # What ended meanwhile may have been the commit.
+        if not _due():
+            return "nothing to do"
+        left = _go_back(note)
+    except (CommandExecutionError, OSError) as error:
+        left = [str(error)]
+    back = __salt__["cloudstor.state"]() == "local"
+    __salt__["cloudstor.remember"]("deadman", {**note, "ok": back, "not_done": left})
+    if not back:
+        raise CommandExecutionError("the node is not back, the next try follows: " + "; ".join(left))
+    return __salt__["cloudstor.whereabouts"]()
+
+
+def _due():
+    """The record when its time has come; a node that rests needs none."""
+    now = __salt__["cloudstor.state"]()
+    if now != "in_flight":
+        log.warning("the node is on %s storage: the dead-man disarms itself", now)
+        disarm()
+        return None
+    kept = _record()
+    return kept if kept and time.time() >= kept["deadline"] else None
+
+
+def _wait_for_rest(cachedir):
+    """Nothing works on the node any more: no states of the minion, no command of an earlier job."""
+    wanted = __salt__["cloudstor.settings"]()
+    end = time.monotonic() + wanted["rollback"]["idle"]
+    # A call of vzctl whose job is dead has nobody else who ends it at its deadline.
+    give_up = end + max(wanted["stop"]["deadline"], wanted["start"]["deadline"])
+    while True:
+        jobs, left = _jobs(cachedir), __salt__["ringfree_revert.busy"]()
+        if not jobs and not left:
+            return
+        way_back = any("ringfree.rollback" in repr(job.get("arg")) for job in jobs)
+        if time.monotonic() > end and not way_back:
+            for pid in [job["pid"] for job in jobs]:
+                _kill(pid)
+            __salt__["ringfree_revert.end_busy"]()
+        if time.monotonic() > give_up:
+            for pid in left if not way_back else ():
+                _kill(pid)
+            raise CommandExecutionError(f"the node does not come to rest: {jobs or left}")
+        time.sleep(0.5)
+
+
+def _jobs(cachedir):
+    """The states that the minion works on; its jobs go on when it is killed."""
+    running = salt.utils.minion.running({"cachedir": cachedir, "multiprocessing": True})
+    return [job for job in running if str(job.get("fun", "")).startswith("state.")]
+
+
+def _kill(pid):
+    log.warning("process %s is ended: the deadline of this node has passed", pid)
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _go_back(note):
+    """The way back; returns what could not be done.  The note comes first: what is killed here has begun."""
+    __salt__["cloudstor.remember"]("deadman", note)
+    steps = __salt__["ringfree_revert.revert"](_data())
+    return [f"{step['what']}: {step['detail']} ({step['command']})" for step in steps if not step["ok"]]
+
+
+def _data():
+    """What a rollback that was begun was told to do with the data; else the pillar says it."""
+    begun = __salt__["cloudstor.journal"]()["steps"].get("revert", {})
+    return "sync_back" if begun.get("note") == "sync_back" else None
+
+
+# --- the rehearsal ----------------------------------------------------------------------------------------------------
+
+
+def rehearse():
+    """
+    Prove the dead-man's path: the scheduler starts a rehearsal that loads everything without the master.
+
+    Changes nothing that lasts.
+
+    Returns text that says what was proved.  Raises CommandExecutionError saying what does not work.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_deadman.rehearse
+    """
+    scheduler = "systemd" if salt.utils.systemd.booted(__context__) else "cron"
+    started = time.monotonic()
+    _clear_rehearsal()
+    try:
+        _fill(REHEARSAL_FOLDER, 0, rehearsal=True)
+        _install(scheduler, REHEARSAL, REHEARSAL_FOLDER, PASSING_UNITS)
+        said = _wait_for_report(scheduler)
+    finally:
+        _clear_rehearsal()
+    if said["faults"] or said["node"] != __opts__["id"] or said["state"] != __salt__["cloudstor.state"]():
+        raise CommandExecutionError(
+            f"the rehearsal of the dead-man would not have brought this node back: "
+            f"{'; '.join(said['faults']) or said}"
+        )
+    return f"the dead-man was rehearsed by {scheduler} in {time.monotonic() - started:.0f} s"
+
+
+def _clear_rehearsal():
+    """Also what a rehearsal that was killed has left."""
+    _remove(REHEARSAL, REHEARSAL_FOLDER, PASSING_UNITS)
+
+
+def _wait_for_report(scheduler):
+    end = time.monotonic() + PROOF
+    while time.monotonic() < end:
+        data = __utils__["ringfree_files.read"](f"{REHEARSAL_FOLDER}/report.json")
+        if data is not None:
+            return salt.utils.json.loads(data)
+        if scheduler == "systemd" and _has_failed():
+            break
+        time.sleep(0.2)
+    said = (__utils__["ringfree_files.read"](f"{REHEARSAL_FOLDER}/said") or b"").decode("utf-8", "replace")
+    last = " / ".join(line.strip() for line in said.splitlines()[-3:] if line.strip())
+    raise CommandExecutionError(
+        f"the rehearsal of the dead-man, started by {scheduler}, told nothing within "
+        f"{PROOF - max(0, end - time.monotonic()):.0f} s: {last or 'it was never started'}"
+    )
+
+
+def _has_failed():
+    asked = ["systemctl", "is-failed", f"{REHEARSAL}.service"]
+    return __utils__["ringfree_command.run"](asked, deadline=DEADLINE)["rc"] == 0
+
+
+def _report():
+    """What a rehearsal found, in a file beside its configuration."""
+    faults = [f"{function} is missing" for function in NEEDED if function not in __salt__]
+    said = {"node": __opts__["id"], "state": "unknown", "faults": faults}
+    try:
+        said["state"] = __salt__["cloudstor.state"]()
+        __salt__["cloudstor.settings"]()
+    except (CommandExecutionError, KeyError) as error:
+        faults.append(str(error))
+    path = os.path.join(os.path.dirname(__opts__["conf_file"]), "report.json")
+    __utils__["ringfree_files.write"](path, salt.utils.json.dumps(said).encode(), 0o600)
+    return "; ".join(faults) or "everything is there"
