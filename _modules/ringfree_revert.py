@@ -46,7 +46,7 @@ def revert(data=None):
         ``discard`` or ``sync_back``: what becomes of what containers wrote on NFS; ``None`` for the pillar's.
 
     Returns a list of ``{"what": text, "ok": bool, "detail": text, "command": text}``, one for each sub-step; an empty
-    one when the journal says that the node is on local storage.
+    one when the journal says that the node is on local storage and that nothing is left to be done of its way back.
 
     CLI Example:
 
@@ -54,16 +54,24 @@ def revert(data=None):
 
         salt node001 ringfree_revert.revert
     """
-    if __salt__["cloudstor.state"]() == "local":
+    if not _is_open():
         return []
     wanted = data or __salt__["cloudstor.settings"]()["rollback"]["data"]
     on_share = _live_on_share()
     __salt__["cloudstor.mark"]("revert", "intent", note=wanted)
     done = [_attempt(*step) for step in _steps(wanted, on_share, _written_to(on_share))]
     __salt__["cloudstor.mark"]("revert", "done")
+    if all(step["ok"] for step in done):
+        __salt__["cloudstor.mark"]("revert", "verified")
     if all(step["ok"] for step in done if step["what"] in ESSENTIAL):
         __salt__["cloudstor.settle"]("local")
     return done
+
+
+def _is_open():
+    """Whether there is a migration to undo, or something that an earlier way back could not do."""
+    found = __salt__["cloudstor.journal"]()
+    return found["state"] != "local" or "verified" not in found["steps"].get("revert", {"verified": None})
 
 
 def _steps(wanted, on_share, written_to):
@@ -122,9 +130,11 @@ def plan():
 
         salt node001 ringfree_revert.plan
     """
+    if not _is_open():
+        return {}
     now = __salt__["cloudstor.state"]()
     if now == "local":
-        return {}
+        return {"way back": {"old": "not everything was done", "new": "complete"}}
     changes = {"state": {"old": now, "new": "local"}}
     for ctid in __salt__["vz.manifest"]() or []:
         changes[str(ctid)] = {"old": "on NFS or down", "new": "running from local storage"}

@@ -171,6 +171,30 @@ def test_a_san_that_is_away_does_not_keep_the_containers_down(moved):
     assert local_side(node) == node.before
 
 
+def test_what_could_not_be_done_is_done_by_the_same_rollback_again(moved):
+    """The containers are home and the node is local; the owner records and the variable still say that they are not."""
+    node = moved("committed")
+    variable = node.folder / "etc/ringfree/nfsmounted"
+    variable.unlink()
+    variable.mkdir()
+    node.rule("rsync", "echo 'No route to host' >&2; exit 255")
+    said = revert(node, "discard")
+    for words in ("salt-call cloudstor.claim", "echo 0 > /etc/ringfree/nfsmounted"):
+        assert words in said["comment"]
+    assert json.loads((node.folder / "var/journal.json").read_text())["state"] == "local"
+    node.rule("rsync", "")
+    variable.rmdir()
+    assert revert(node, "discard", test=True)["result"] is None
+    assert revert(node, "discard")["result"] is True
+    assert variable.read_text() == "0\n"
+    assert {node.owner(ctid)["store"] for ctid in (101, 102, 104)} == {"local"}
+    assert node.running() == [101, 102, 104]
+    assert local_side(node) == node.before
+    for test in (True, False):
+        again = revert(node, "discard", test=test)
+        assert (again["result"], again["changes"]) == (True, {})
+
+
 def test_a_failed_run_takes_no_committed_node_back(moved):
     """Only from the middle: what fails on a node days after its commit must not throw away what it wrote since."""
     node = moved("committed")
