@@ -58,6 +58,8 @@ def revert(data=None):
         return []
     wanted = data or __salt__["cloudstor.settings"]()["rollback"]["data"]
     on_share = _live_on_share()
+    if __salt__["cloudstor.state"]() == "nfs":
+        __salt__["cloudstor.settle"]("in_flight")
     __salt__["cloudstor.mark"]("revert", "intent", note=wanted)
     done = [_attempt(*step) for step in _steps(wanted, on_share, _written_to(on_share))]
     __salt__["cloudstor.mark"]("revert", "done")
@@ -156,7 +158,12 @@ def _live_on_share():
 
 def _written_to(on_share):
     """Of the containers whose live copy is on the share, those that were started there, or may have been."""
-    return [ctid for ctid in on_share if __salt__["cloudstor.reached"]("start", "intent", ctid)]
+    return [
+        ctid
+        for ctid in on_share
+        if __salt__["cloudstor.reached"]("start", "intent", ctid)
+        and not __salt__["cloudstor.went_home"](ctid)
+    ]
 
 
 def _guard():
@@ -332,8 +339,16 @@ def _start(not_back, silent):
 
 def _boot(ctids, wanted):
     """Start containers; returns what went wrong."""
+    for ctid in ctids:
+        __salt__["cloudstor.mark"]("revert", "intent", container=ctid)
     try:
-        __salt__["vz.start"](ctids, wanted["workers"], wanted["deadline"], True)
+        __salt__["vz.start"](
+            ctids,
+            wanted["workers"],
+            wanted["deadline"],
+            True,
+            lambda ctid: __salt__["cloudstor.mark"]("revert", "done", container=ctid),
+        )
     except CommandExecutionError as error:
         return [str(error)]
     return []
