@@ -221,6 +221,28 @@ def reached(step, phase="verified", container=None):
     )
 
 
+def went_home(ctid):
+    """
+    Whether a way back started a container from local storage since it was last started from the share.
+
+    Its newest data is there then, whatever its owner record says: the share may not have been told.
+
+    ctid
+        The container's id.
+
+    Returns True or False.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.went_home 101
+    """
+    steps = journal()["containers"].get(str(ctid), {})
+    when = {step: steps.get(step, {}).get("intent", 0) for step in ("revert", "start")}
+    return when["revert"] > when["start"]
+
+
 def remember(key, value):
     """
     Keep a fact of this migration in the journal.

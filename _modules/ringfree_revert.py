@@ -48,8 +48,8 @@ def revert(data=None):
         ``discard`` or ``sync_back``: what becomes of what containers wrote on NFS; ``None`` for the pillar's.
 
     Returns a list of ``{"what": text, "ok": bool, "detail": text, "command": text}``, one for each sub-step; an empty
-    one when the journal says that the node is on local storage.  Raises CommandExecutionError when somebody else works
-    on the way back of this node.
+    one when the journal says that the node is on local storage and that nothing is left to be done of its way back.
+    Raises CommandExecutionError when somebody else works on the way back of this node.
 
     CLI Example:
 
@@ -57,7 +57,7 @@ def revert(data=None):
 
         salt node001 ringfree_revert.revert
     """
-    if __salt__["cloudstor.state"]() == "local":
+    if not _is_open():
         return []
     beside = __salt__["ringfree_deadman.firing"]()
     if beside:
@@ -75,13 +75,23 @@ def revert(data=None):
 def _revert(wanted):
     """Every sub-step, and the state of the node that comes of them."""
     on_share = _live_on_share()
+    if __salt__["cloudstor.state"]() == "nfs":
+        __salt__["cloudstor.settle"]("in_flight")
     __salt__["cloudstor.mark"]("revert", "intent", note=wanted)
     done = [_attempt(*step) for step in _steps(wanted, on_share, _written_to(on_share))]
     __salt__["cloudstor.mark"]("revert", "done")
+    if all(step["ok"] for step in done):
+        __salt__["cloudstor.mark"]("revert", "verified")
     if all(step["ok"] for step in done if step["what"] in ESSENTIAL):
         __salt__["cloudstor.settle"]("local")
         done.append(_attempt(DISARM, _disarm, "salt-call ringfree_deadman.disarm"))
     return done
+
+
+def _is_open():
+    """Whether there is a migration to undo, or something that an earlier way back could not do."""
+    found = __salt__["cloudstor.journal"]()
+    return found["state"] != "local" or "verified" not in found["steps"].get("revert", {"verified": None})
 
 
 def _steps(wanted, on_share, written_to):
@@ -140,9 +150,11 @@ def plan():
 
         salt node001 ringfree_revert.plan
     """
+    if not _is_open():
+        return {}
     now = __salt__["cloudstor.state"]()
     if now == "local":
-        return {}
+        return {"way back": {"old": "not everything was done", "new": "complete"}}
     changes = {"state": {"old": now, "new": "local"}}
     for ctid in __salt__["vz.manifest"]() or []:
         changes[str(ctid)] = {"old": "on NFS or down", "new": "running from local storage"}
@@ -164,7 +176,12 @@ def _live_on_share():
 
 def _written_to(on_share):
     """Of the containers whose live copy is on the share, those that were started there, or may have been."""
-    return [ctid for ctid in on_share if __salt__["cloudstor.reached"]("start", "intent", ctid)]
+    return [
+        ctid
+        for ctid in on_share
+        if __salt__["cloudstor.reached"]("start", "intent", ctid)
+        and not __salt__["cloudstor.went_home"](ctid)
+    ]
 
 
 def _guard():
@@ -342,8 +359,16 @@ def _start(not_back, silent):
 
 def _boot(ctids, wanted):
     """Start containers; returns what went wrong."""
+    for ctid in ctids:
+        __salt__["cloudstor.mark"]("revert", "intent", container=ctid)
     try:
-        __salt__["vz.start"](ctids, wanted["workers"], wanted["deadline"], True)
+        __salt__["vz.start"](
+            ctids,
+            wanted["workers"],
+            wanted["deadline"],
+            True,
+            lambda ctid: __salt__["cloudstor.mark"]("revert", "done", container=ctid),
+        )
     except CommandExecutionError as error:
         return [str(error)]
     return []

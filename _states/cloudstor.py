@@ -113,7 +113,11 @@ def _to_copy():
     ]
     if foreign:
         raise CommandExecutionError("; ".join(foreign))
-    return [ctid for ctid in ctids if known.get(ctid, {}).get("store") != "nfs"]
+    return [
+        ctid
+        for ctid in ctids
+        if known.get(ctid, {}).get("store") != "nfs" or __salt__["cloudstor.went_home"](ctid)
+    ]
 
 
 def _passes(ctids):

@@ -48,13 +48,17 @@ def variables(name, mounted=False):
         if __opts__["test"]:
             ret.update(result=None, comment=f"{len(todo)} variables would be written.")
             return ret
+        __salt__["cloudstor.mark"]("variables", "intent")
         after = __salt__["ringfree_nfs.set_variables"](todo)
         unlike = [key for key, value in todo.items() if after[key] != value]
         if unlike:
             raise CommandExecutionError(
                 f"{', '.join(unlike)} in /etc/ringfree does not read as it was written"
             )
+        __salt__["cloudstor.mark"]("variables", "verified", note=f"{len(todo)} variables")
         ret["comment"] = f"{len(todo)} variables were written."
     except FAULTS as error:
-        ret.update(result=False, comment=str(error))
+        # Without what Salt's own text of an error adds for programs.
+        said = str(getattr(error, "error", None) or error)
+        ret.update(result=False, comment=__salt__["cloudstor.failure"](name, said))
     return ret

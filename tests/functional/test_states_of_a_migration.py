@@ -424,6 +424,21 @@ def test_what_happens_is_told_to_the_master(fleet):
     assert "container 101 was not copied" in fleet.told[-1][1]["note"]
 
 
+def test_every_step_of_the_journal_is_told_with_its_end(fleet):
+    """Who watches misses no step, and a run that is cut short knows of each whether it was begun."""
+    until(fleet, "ringfree_nfs.variables", mounted=True)()
+    told = {(data["step"], data["phase"]) for _, data in fleet.told}
+    steps = [step for step in fleet.minion().utils["ringfree_journal.steps"]() if step != "revert"]
+    assert told >= {(step, phase) for step in steps for phase in ("intent", "verified")}
+
+
+def test_variables_that_cannot_be_written_are_told(fleet):
+    until(fleet, "ringfree_nfs.variables")
+    (fleet.folder / "etc/ringfree/nfs").mkdir()
+    failed(apply(fleet, "ringfree_nfs.variables"), "etc/ringfree/nfs", ON)
+    assert fleet.told[-1][1]["phase"] == "failed"
+
+
 def test_a_master_that_cannot_be_told_stops_nothing(fleet):
     node = fleet.minion()
 

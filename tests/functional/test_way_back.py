@@ -176,6 +176,30 @@ def test_a_san_that_is_away_does_not_keep_the_containers_down(moved):
     assert local_side(node) == node.before
 
 
+def test_what_could_not_be_done_is_done_by_the_same_rollback_again(moved):
+    """The containers are home and the node is local; the owner records and the variable still say that they are not."""
+    node = moved("committed")
+    variable = node.folder / "etc/ringfree/nfsmounted"
+    variable.unlink()
+    variable.mkdir()
+    node.rule("rsync", "echo 'No route to host' >&2; exit 255")
+    said = revert(node, "discard")
+    for words in ("salt-call cloudstor.claim", "echo 0 > /etc/ringfree/nfsmounted"):
+        assert words in said["comment"]
+    assert json.loads((node.folder / "var/journal.json").read_text())["state"] == "local"
+    node.rule("rsync", "")
+    variable.rmdir()
+    assert revert(node, "discard", test=True)["result"] is None
+    assert revert(node, "discard")["result"] is True
+    assert variable.read_text() == "0\n"
+    assert {node.owner(ctid)["store"] for ctid in (101, 102, 104)} == {"local"}
+    assert node.running() == [101, 102, 104]
+    assert local_side(node) == node.before
+    for test in (True, False):
+        again = revert(node, "discard", test=test)
+        assert (again["result"], again["changes"]) == (True, {})
+
+
 def test_a_failed_run_takes_no_committed_node_back(moved):
     """Only from the middle: what fails on a node days after its commit must not throw away what it wrote since."""
     node = moved("committed")
@@ -236,6 +260,60 @@ def test_h21_what_never_ran_on_nfs_has_nothing_to_copy_back(moved):
     node.rule("rsync", "echo 'No route to host' >&2; exit 255")
     revert(node, "sync_back")
     assert node.running() == [101, 102, 104]
+
+
+@pytest.fixture
+def half_back(moved):
+    """
+    The SAN is away, so the owner records still say nfs; 102 does not start, so the node is still in flight.
+
+    101 runs from local storage again and writes there; then everything works again.
+    """
+    node = moved("committed")
+    (node.folder / "vz/nfsprivate/101/on-nfs").write_text("x\n")
+    node.rule("rsync", "echo 'No route to host' >&2; exit 255")
+    node.rule("vzctl.start.102", "exit 8")
+    revert(node, "discard")
+    assert (node.running(), node.owner(101)["store"]) == ([101, 104], "nfs")
+    assert json.loads((node.folder / "var/journal.json").read_text())["state"] == "in_flight"
+    (node.private(101) / "etc/voicemail").write_text("hello\n")
+    for program in ("rsync", "vzctl.start.102"):
+        node.rule(program, "")
+    return node
+
+
+def test_h21_what_was_written_at_home_since_is_not_overwritten_by_what_is_on_nfs(half_back):
+    assert revert(half_back, "sync_back")["result"] is True
+    assert (half_back.private(101) / "etc/voicemail").read_text() == "hello\n"
+    assert half_back.owner(101)["store"] == "local"
+    assert half_back.running() == [101, 102, 104]
+
+
+def test_h02_a_migration_that_goes_on_takes_what_was_written_at_home_along(half_back):
+    until(half_back, "ringfree_nfs.variables", mounted=True)()
+    assert (half_back.san("pbx/101/etc/voicemail")).read_text() == "hello\n"
+    assert half_back.owner(101)["store"] == "nfs"
+    assert half_back.running() == [101, 102, 104]
+
+
+def test_a_way_back_that_is_cut_short_leaves_no_node_that_counts_as_committed(moved):
+    """H17: half a way back is no NFS: `migrate` must not find nothing to do, and the guard stays with reason."""
+    node = moved("committed")
+    told = node.minion().modules["event.send"]
+
+    def killed(tag, data):
+        if data["step"] == "vz.conf is as before":
+            raise KeyboardInterrupt
+
+    node.minion().modules["event.send"] = killed
+    with pytest.raises(KeyboardInterrupt):
+        revert(node, "discard")
+    node.minion().modules["event.send"] = told
+    assert json.loads((node.folder / "var/journal.json").read_text())["state"] == "in_flight"
+    until(node, "ringfree_nfs.variables", mounted=True)()
+    assert node.running() == [101, 102, 104]
+    assert "nfs" in (node.folder / "proc/mountinfo").read_text()
+    assert "DISABLED" not in node.vz_conf.read_text()
 
 
 def test_what_somebody_else_changed_in_vz_conf_stays(moved):
