@@ -92,7 +92,8 @@ def journal():
     if found["fault"]:
         raise CommandExecutionError(
             f"{JOURNAL} is damaged: {found['fault']}. Nothing was changed. 'salt {node()} cloudstor.status' shows "
-            f"where the containers really are; move the file away only if they are all on one store."
+            f"where the containers really are, 'salt {node()} cloudstor.recover_journal' writes a new one from that; a "
+            f"rollback does so by itself."
         )
     return found["journal"] or __utils__["ringfree_journal.new"](node(), time.time())
 
@@ -101,6 +102,78 @@ def _keep(new):
     os.makedirs(STATE_DIR, mode=0o700, exist_ok=True)
     __utils__["ringfree_files.write"](JOURNAL, __utils__["ringfree_journal.dump"](new), 0o600)
     return new
+
+
+def journal_fault():
+    """
+    What is wrong with the journal's file.
+
+    Returns text, or ``None`` when it can be read or there is none.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.journal_fault
+    """
+    return __utils__["ringfree_journal.load"](__utils__["ringfree_files.read"](JOURNAL))["fault"]
+
+
+def recover_journal():
+    """
+    Replace a damaged journal by one that says what mount table, confs, manifest, snapshot and owner records say.
+
+    The damaged file stays beside it.  Anything that is neither wholly local nor wholly on NFS is in flight, so that
+    `migrate` goes on and `rollback` undoes.
+
+    Returns the state of the node: ``local``, ``in_flight`` or ``nfs``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.recover_journal
+    """
+    fault = journal_fault()
+    if not fault:
+        return state()
+    now = time.time()
+    os.rename(JOURNAL, f"{JOURNAL}.damaged-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}")
+    moved = __salt__["vz.manifest"]() or []
+    seen = {
+        "mounted": any(entry["source"] for entry in __salt__["ringfree_nfs.in_use"]().values()),
+        "confs": _lead_to_share(containers()),
+        "guarded": bool(unguard(test=True)),
+        "armed": __salt__["ringfree_deadman.armed"]() is not None,
+        "manifest": moved,
+        "on_nfs": on_nfs(),
+        "up": __salt__["vz.running"](),
+        "snapshot": all(map(os.path.exists, (SNAPSHOT, SNAPSHOT_VZ_CONF))),
+        "owned": _owned_on_share(moved),
+    }
+    new = __utils__["ringfree_journal.recovered"](node(), now, fault, seen)
+    _keep(new)
+    tell("journal", "done", note=f"it was damaged ({fault}) and says {new['state']} now, by what was found")
+    return new["state"]
+
+
+def _lead_to_share(ctids):
+    """The containers whose confs lead to the share."""
+    share = settings()["shares"]["private"]["mount"] + "/"
+    return [ctid for ctid in ctids if (__salt__["vz.config"](ctid)["private"] or "").startswith(share)]
+
+
+def _owned_on_share(ctids):
+    """Of some containers, those that this node owns on the share; all of them when the share does not say."""
+    try:
+        known = owners()
+    except CommandExecutionError:
+        return list(ctids)
+    return [
+        ctid
+        for ctid in ctids
+        if known.get(ctid) and known[ctid]["node"] == node() and known[ctid]["store"] == "nfs"
+    ]
 
 
 def begin():

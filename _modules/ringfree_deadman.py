@@ -327,12 +327,14 @@ def fire(test=False):
 
 def _due():
     """The record when its time has come; a node that rests needs none."""
+    kept = _record()
+    if kept and time.time() >= kept["deadline"]:
+        __salt__["cloudstor.recover_journal"]()
     now = __salt__["cloudstor.state"]()
     if now != "in_flight":
         log.warning("the node is on %s storage: the dead-man disarms itself", now)
         disarm()
         return None
-    kept = _record()
     return kept if kept and time.time() >= kept["deadline"] else None
 
 

@@ -203,7 +203,8 @@ def mount(source, target, options=None):
 
 def unmount(target):
     """
-    Unmount an export and prove it from mountinfo.  Never lazily, never by force.
+    Unmount an export and prove it from mountinfo.  Never lazily; by force only when the SAN does not answer and nothing
+    is mounted from the export: it ends calls that wait for the SAN, and what they would have written is lost.
 
     target
         The mount point.
@@ -219,13 +220,15 @@ def unmount(target):
     if not _mounted(target):
         return True
     deadline = __salt__["cloudstor.settings"]()["nfs"]["deadline"]
+    real = __utils__["ringfree_mounts.real_path"](__salt__["vz.mounts"](), target)
+    on_it = [
+        mount["mountpoint"] for mount in __utils__["ringfree_mounts.users"](__salt__["vz.mounts"](), real)
+    ]
     result = __utils__["ringfree_command.run"](["umount", target], deadline=deadline)
+    if result["timed_out"] and _mounted(target) and not on_it:
+        result = __utils__["ringfree_command.run"](["umount", "-f", target], deadline=deadline)
     if _mounted(target):
         said = __utils__["ringfree_command.describe"](result)
-        real = __utils__["ringfree_mounts.real_path"](__salt__["vz.mounts"](), target)
-        on_it = [
-            mount["mountpoint"] for mount in __utils__["ringfree_mounts.users"](__salt__["vz.mounts"](), real)
-        ]
         users = f" Mounted from it: {', '.join(on_it)}." if on_it else ""
         raise CommandExecutionError(f"{target} is still mounted: {said}{users}")
     return True

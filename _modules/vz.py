@@ -29,6 +29,8 @@ MANIFEST = "/etc/ringfree/manifest.tmp"
 MOUNTINFO = "/proc/self/mountinfo"
 QUICK = 60  # seconds for calls of vzctl and vzlist that only look
 ATTEMPT = 10  # seconds for one try of one health check
+FRESH, STALE = 1, 15  # seconds that the answer of a share counts, and that its silence does
+_ASKED = {}  # mount point to when it was asked, and whether it answered
 KILLED = "killed by vzctl: it did not halt in time, what it had not written yet is lost"
 _APT = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]
 #: For each package manager: fetch the lists, then update.
@@ -78,6 +80,7 @@ def containers():
 
         salt node001 vz.containers
     """
+    _must_answer()
     try:
         names = os.listdir(CONF_DIR)
     except OSError as error:
@@ -103,7 +106,36 @@ def conf_path(ctid=None):
     return VZ_CONF if ctid is None else os.path.join(CONF_DIR, f"{_ctid(ctid)}.conf")
 
 
+def _must_answer():
+    """
+    Raise when the conf directory is on a share that does not answer.
+
+    Whoever reads it then, this job or vzctl, hangs in the kernel until the SAN is back.
+    """
+    table = mounts()
+    mount = __utils__["ringfree_mounts.covering"](
+        table, __utils__["ringfree_mounts.real_path"](table, CONF_DIR)
+    )
+    if mount and __utils__["ringfree_mounts.is_nfs"](mount) and not _answers(mount["mountpoint"]):
+        raise CommandExecutionError(
+            f"{mount['source']}, which is mounted on {mount['mountpoint']}, does not answer: nothing can be known or "
+            f"done about the containers until the SAN is back"
+        )
+
+
+def _answers(mountpoint):
+    """Whether a share answers; asked at most once a second, and not soon again when it does not."""
+    asked, answer = _ASKED.get(mountpoint, (0, True))
+    if time.monotonic() - asked > (FRESH if answer else STALE):
+        argv = ["stat", "--file-system", mountpoint]
+        answer = __utils__["ringfree_command.run"](argv, deadline=ATTEMPT)["rc"] == 0
+        _ASKED[mountpoint] = (time.monotonic(), answer)
+    return answer
+
+
 def _conf_data(ctid=None):
+    if ctid is not None:
+        _must_answer()
     path = conf_path(ctid)
     try:
         data = __utils__["ringfree_files.read"](path)
@@ -241,6 +273,7 @@ def status(ctid):
 
         salt node001 vz.status 101
     """
+    _must_answer()
     result = _run(["vzctl", "status", str(_ctid(ctid))])
     words = re.search(
         r"^CTID \d+ (exist|deleted) (mounted|unmounted) (running|down)( suspended)?", result["out"], re.M
@@ -268,6 +301,7 @@ def running():
 
         salt node001 vz.running
     """
+    _must_answer()
     result = _run(["vzlist", "-H", "-o", "ctid"])
     if result["rc"] != 0:
         _fail(result, "Which containers run is unknown.", "Look with 'vzlist'.")
@@ -542,6 +576,7 @@ def start(ctids, workers=2, deadline=300, force=False, on_done=None):
 
 def _for_each(verb, ctids, workers, deadline, fault_of, on_done, options=()):
     """Run a verb of vzctl on containers; every fault is collected before any is raised."""
+    _must_answer()
     seconds, faults = {}, []
     commands = {ctid: ["vzctl", verb, str(ctid), *options] for ctid in _ctids(ctids)}
     for ctid, result in __utils__["ringfree_command.run_many"](commands, workers, deadline):

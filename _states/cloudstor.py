@@ -505,19 +505,27 @@ def reverted(name, data=None, committed=True):
     """
     ret = _ret(name)
     try:
+        fault = __salt__["cloudstor.journal_fault"]()
+        # Truth is on the node, and without a journal there would be no way back at all.
+        anew = {"journal": {"old": f"damaged: {fault}", "new": "written from what is found"}} if fault else {}
+        ret["changes"] = anew
+        if fault and __opts__["test"]:
+            return _end(ret, "The journal would be written anew, and what it says then be undone.", None)
+        if fault:
+            __salt__["cloudstor.recover_journal"]()
         if not committed and __salt__["cloudstor.state"]() == "nfs":
             return _end(
                 ret, f"The node was committed and stays on NFS. {__salt__['cloudstor.whereabouts']()}"
             )
-        ret["changes"] = __salt__["ringfree_revert.plan"]()
-        if not ret["changes"]:
+        todo = __salt__["ringfree_revert.plan"]()
+        ret["changes"] = {**anew, **todo}
+        if not todo:
             return _end(ret, __salt__["cloudstor.whereabouts"]())
         if __opts__["test"]:
             return _end(ret, "The node would go back to local storage.", None)
         steps = __salt__["ringfree_revert.revert"](data)
-        ret["changes"] = {
-            step["what"]: {"old": "", "new": step["detail"] or "done"} for step in steps if step["ok"]
-        }
+        done = {step["what"]: {"old": "", "new": step["detail"] or "done"} for step in steps if step["ok"]}
+        ret["changes"] = {**anew, **done}
         bad = [
             f"{step['what']}: {step['detail']} Type on the node: {step['command']}"
             for step in steps

@@ -181,6 +181,53 @@ def settle(journal, state, now):
     return journal
 
 
+def recovered(node, now, fault, seen):
+    """
+    The journal of a node whose own cannot be read, from what was found on it.
+
+    The order of the steps is what makes this safe: the first thing that is left behind on a node, a mount, comes after
+    manifest and snapshot, so that whoever finds anything has both of this migration.
+
+    node
+        The node's minion id.
+
+    now
+        Seconds since the epoch.
+
+    fault
+        What was wrong with the old journal.
+
+    seen
+        ``mounted`` (any share), ``guarded``, ``armed`` and ``snapshot`` (is it there), true or false; and lists of
+        containers: ``manifest``, ``confs`` (lead to the share), ``on_nfs`` (run from it), ``up``, ``owned`` (live on
+        it, by their owner records).
+
+    Returns the journal.
+    """
+    journal = new(node, now)
+    journal["facts"]["recovered"] = {"at": now, "fault": fault}
+    if not (seen["mounted"] or seen["confs"] or seen["guarded"] or seen["armed"]):
+        return journal
+    whole = seen["manifest"] and sorted(seen["on_nfs"]) == sorted(seen["manifest"])
+    journal["state"] = "nfs" if whole and not seen["guarded"] and not seen["armed"] else "in_flight"
+    steps = {
+        "manifest": bool(seen["manifest"]),
+        "snapshot": seen["snapshot"],
+        "owner": bool(seen["owned"]),
+        "vz_restart": bool(seen["confs"]),
+        "deadman": seen["armed"],
+    }
+    journal["steps"] = {step: {"intent": now, "verified": now} for step, done in steps.items() if done}
+    # What lives on the share may have been written there; what runs at home now is newer.
+    for ctid in seen["owned"]:
+        at_home = ctid in seen["up"] and ctid not in seen["on_nfs"]
+        journal["containers"][str(ctid)] = {
+            "start": {"intent": now},
+            **({"revert": {"intent": now + 1}} if at_home else {}),
+        }
+    return journal
+
+
 def dump(journal):
     """
     The journal as text for its file.

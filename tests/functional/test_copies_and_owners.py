@@ -62,7 +62,7 @@ def test_h17_a_damaged_journal_is_refused_and_left_as_it_is(fleet, cloudstor, da
         ("remember", ("load", 1)), ("reached", ("stop",)),
     ):  # fmt: skip
         said = refused("journal.json is damaged", cloudstor, function, *args)
-        assert "cloudstor.status" in said
+        assert "cloudstor.status" in said and "cloudstor.recover_journal" in said
     assert fleet.tree() == before
     status = cloudstor("status")
     assert (status["state"], bool(status["journal_fault"])) == ("unknown", True)

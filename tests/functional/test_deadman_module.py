@@ -325,6 +325,14 @@ def test_after_the_deadline_the_node_goes_back_and_says_why(due, deadman):
     assert "brought it back" in due.minion().modules["cloudstor.status"]()["deadman"]
 
 
+def test_h17_it_needs_no_readable_journal(due, deadman):
+    """A power cut took half of it: what is found on the node is undone."""
+    (due.folder / "var/journal.json").write_text('{"version": 1,')
+    deadman("fire")
+    assert is_local(due)
+    assert traces(due) == []
+
+
 def test_fired_twice_it_has_nothing_to_do(due, deadman):
     deadman("fire")
     before = due.tree()

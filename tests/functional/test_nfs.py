@@ -131,6 +131,32 @@ def test_h07_an_unmount_that_mountinfo_does_not_show_is_a_failure(fake_node, nfs
     assert not [call for call in fake_node.calls("umount") if " -l" in call or " -f" in call]
 
 
+HANGS = '[ "$1" = -f ] || exec sleep 60'
+
+
+def test_h13_a_share_that_hangs_is_unmounted_by_force_and_never_lazily(fake_node, nfs, point):
+    """The SAN is away, so that the plain call never ends; what waits for it is given up."""
+    fake_node.pillar["nfs"]["deadline"] = 5
+    nfs("mount", PBX, point)
+    fake_node.rule("umount", HANGS)
+    assert nfs("unmount", point) is True
+    assert fake_node.calls("umount") == [f"umount {point}", f"umount -f {point}"]
+
+
+def test_h13_under_a_container_nothing_is_unmounted_by_force(fake_node, nfs, point):
+    fake_node.pillar["nfs"]["deadline"] = 5
+    nfs("mount", PBX, point)
+    table = (fake_node.folder / "proc/mountinfo").read_text()
+    device = next(line for line in table.splitlines() if f" {point} " in line).split()[2]
+    fake_node.mount(f"900 1 {device} /101 /vz/nfsroot/101 rw - fuse.nfs {PBX} rw")
+    fake_node.rule("umount", HANGS)
+    with pytest.raises(
+        CommandExecutionError, match=r"did not end within 5 s .*Mounted from it: /vz/nfsroot/101\."
+    ):
+        nfs("unmount", point)
+    assert fake_node.calls("umount") == [f"umount {point}"]
+
+
 def test_a_busy_share_names_what_is_mounted_from_it(fake_node, nfs, point):
     nfs("mount", PBX, point)
     table = (fake_node.folder / "proc/mountinfo").read_text()

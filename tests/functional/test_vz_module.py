@@ -429,3 +429,24 @@ def test_the_node_itself_is_updated_last(fleet, vz, monkeypatch, manager):
         assert fleet.calls()[-1] == second
         fleet.rule(manager, "echo broken >&2; exit 3")
         assert vz("update_packages", node=True)["node"]["ok"] is False
+
+
+def test_h13_with_a_conf_share_that_is_away_nothing_hangs(fleet, vz, fake_bin, monkeypatch):
+    """Neither this job nor vzctl reads a conf there: it would hang until the SAN is back."""
+    conf = fleet.folder / "etc/sysconfig/vz-scripts"
+    fleet.mount(f"9 1 0:9 / {conf} rw - fuse.nfs 10.77.0.21:/rf-images/vzconf rw")
+    assert vz("status", 101)["running"] is True
+    fake_bin("stat", "exec sleep 60")
+    module = fleet.minion().module_of("vz.status")
+    monkeypatch.setattr(module, "ATTEMPT", 1)
+    monkeypatch.setattr(module, "_ASKED", {})
+    called = len(fleet.calls("vz"))
+    for function, args in (
+        ("status", [101]), ("running", []), ("containers", []), ("config", [101]), ("stop", [101]), ("start", [101]),
+    ):  # fmt: skip
+        with pytest.raises(CommandExecutionError, match=r"10\.77\.0\.21:/rf-images/vzconf, .* does not answer"):
+            vz(function, *args)
+    assert len(fleet.calls("vz")) == called
+    fake_bin("stat")
+    monkeypatch.setattr(module, "STALE", 0)
+    assert vz("status", 101)["running"] is True

@@ -107,6 +107,61 @@ def test_a_dry_run_after_the_way_back_counts_no_step_of_the_old_journal(moved):
         assert (dry["result"], bool(dry["changes"])) == (None, True), state
 
 
+@pytest.mark.parametrize("point", POINTS)
+def test_h17_without_a_readable_journal_truth_is_probed(moved, point):
+    """Half a journal, anywhere in a migration: the node goes back all the same, and the file is kept for people."""
+    node = moved(point)
+    path = node.folder / "var/journal.json"
+    half = path.read_bytes()[: path.stat().st_size // 2]
+    path.write_bytes(half)
+    before = node.tree()
+    dry = revert(node, "discard", test=True)
+    assert dry["result"] is None and "damaged" in dry["changes"]["journal"]["old"]
+    assert node.tree() == before
+    result = revert(node, "discard")
+    good(result)
+    assert "damaged" in result["changes"]["journal"]["old"]
+    assert local_side(node) == node.before
+    assert node.running() == [101, 102, 104]
+    assert {node.owner(ctid)["store"] for ctid in node.running()} == {"local"}
+    (kept,) = (node.folder / "var").glob("journal.json.damaged-*")
+    assert kept.read_bytes() == half
+    assert json.loads(path.read_text())["facts"]["recovered"]["fault"]
+
+
+@pytest.mark.parametrize(
+    ("point", "state"), [("committed", "nfs"), ("started", "in_flight"), ("stopped", "in_flight")]
+)
+def test_h17_a_journal_is_written_anew_from_what_is_found(moved, point, state):
+    node = moved(point)
+    (node.folder / "var/journal.json").write_text("{")
+    before = node.running()
+    recover = node.minion().modules["cloudstor.recover_journal"]
+    assert (recover(), recover()) == (state, state)
+    assert node.running() == before
+    if state == "in_flight":
+        until(node, "ringfree_nfs.variables", mounted=True)()
+        assert node.minion().modules["cloudstor.state"]() == "nfs"
+    assert node.minion().modules["cloudstor.on_nfs"]() == [102, 101, 104]
+
+
+def test_h17_a_node_that_never_moved_is_local_whatever_became_of_its_journal(fleet):
+    (fleet.folder / "var").mkdir(exist_ok=True)
+    (fleet.folder / "var/journal.json").write_text("")
+    before = fleet.running()
+    result = revert(fleet)
+    assert result["result"] is True and "was not touched" in result["comment"]
+    assert fleet.running() == before and fleet.calls("vzctl stop") == []
+
+
+def test_h21_sync_back_without_a_readable_journal_copies_what_lives_on_the_share(moved):
+    node = moved("committed")
+    (node.folder / "vz/nfsprivate/101/etc/voicemail").write_text("hello\n")
+    (node.folder / "var/journal.json").write_text("{")
+    good(revert(node, "sync_back"))
+    assert (node.private(101) / "etc/voicemail").read_text() == "hello\n"
+
+
 @pytest.mark.parametrize("data", ["discard", "sync_back"])
 def test_h21_what_was_written_on_nfs_is_copied_back_or_not_and_listed_in_any_case(moved, data):
     node = moved("committed")

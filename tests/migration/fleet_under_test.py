@@ -64,8 +64,8 @@ class Run:
         if node is None:
             return sorted(self.master.values(), key=lambda state: state["__run_num__"])
         found = []
-        line = nested(self.master, "The nodes move")
-        for part in in_order(nested(line, f"{node} moves to NFS")):
+        steps = nested(nested(self.master, "The nodes move"), f"{node} moves to NFS")
+        for part in in_order(nested(steps, f"{node} goes through every part")):
             states = (part["changes"].get("ret") or {}).get(node, {})
             found += (
                 in_order(states)

@@ -84,6 +84,7 @@ PROGRAMS = {
         """,
     "umount": """
         rule umount "$@"
+        [ "$1" != -f ] || shift
         at=$1
         for san in $W/san/rf-images/*; do
             [ "$(readlink $san)" = "$at" ] || continue
