@@ -5,6 +5,7 @@ import os
 import subprocess
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 LAB = Path(__file__).resolve().parents[2] / "lab" / "lab"
@@ -146,6 +147,17 @@ class LabClient:
     def down(self):
         """Take the lab down, whatever state it is in."""
         self.must("down")
+
+
+@contextmanager
+def brought_up(name, **size):
+    """A lab that is taken down at the end, whatever happens."""
+    client = LabClient(name)
+    try:
+        client.up(**size)
+        yield client
+    finally:
+        client.down()
 
 
 def wait_for(condition, what, patience=120):
