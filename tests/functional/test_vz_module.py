@@ -444,7 +444,9 @@ def test_h13_with_a_conf_share_that_is_away_nothing_hangs(fleet, vz, fake_bin, m
     for function, args in (
         ("status", [101]), ("running", []), ("containers", []), ("config", [101]), ("stop", [101]), ("start", [101]),
     ):  # fmt: skip
-        with pytest.raises(CommandExecutionError, match=r"10\.77\.0\.21:/rf-images/vzconf, .* does not answer"):
+        with pytest.raises(
+            CommandExecutionError, match=r"10\.77\.0\.21:/rf-images/vzconf, .* does not answer"
+        ):
             vz(function, *args)
     assert len(fleet.calls("vz")) == called
     fake_bin("stat")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import checker
@@ -215,4 +216,19 @@ def out_rollback(node, command, data):
     return "local"
 
 
-WAYS = {"itself": out_itself, "migrate": out_migrate, "rollback": out_rollback}
+def out_dead_man(node, command, data):
+    """Its deadline is now; what it leaves to others, the monitoring, comes back with the next run."""
+    node.lab.on(NODE, "salt-call", "ringfree_deadman.arm", str(int(time.time())))
+    wait_for(lambda: node.state() == "local", "the dead-man to bring the node back", 300)
+    gone = ("test", "!", "-e", "/var/lib/ringfree/deadman")
+    wait_for(lambda: node.lab.try_on(NODE, *gone)[0] == 0, "the dead-man to disarm itself", 60)
+    node.must("rollback")
+    return "local"
+
+
+WAYS = {
+    "itself": out_itself,
+    "migrate": out_migrate,
+    "rollback": out_rollback,
+    "dead-man": out_dead_man,
+}
