@@ -145,7 +145,9 @@ class World:
 
     def migrate(self, up_to=99):
         """`migrate`, cut short after so many states; what fails goes back at once. Returns refused, failed or done."""
-        findings = self.node.minion().modules["cloudstor.preflight"]()["findings"]
+        modules = self.node.minion().modules
+        modules["ringfree_deadman.rehearse"] = lambda: "the fake scheduler starts nothing"
+        findings = modules["cloudstor.preflight"]()["findings"]
         if findings:
             note(f"refused: {findings}")
             return "refused"
