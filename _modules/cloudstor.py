@@ -1740,7 +1740,7 @@ def _check_room(report, abilities):
     known = owners()
     need = {"bytes": 0, "inodes": 0}
     for ctid in to_move():
-        if source_fault(ctid):
+        if ctid not in report["containers"] or source_fault(ctid):
             continue
         used = __salt__["ringfree_nfs.scan"](__salt__["vz.config"](ctid)["private"])
         report["containers"][ctid].update(bytes=used["bytes"], inodes=used["inodes"])

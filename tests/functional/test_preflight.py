@@ -214,3 +214,10 @@ def test_h25_a_service_that_does_not_answer_before_the_move_is_a_finding(fleet, 
     found(
         report, "container 102: asterisk does not answer", "Unable to connect", "ringfree:containers:exempt"
     )
+
+
+def test_a_list_of_containers_that_fails_is_a_finding_in_flight_as_well(fleet, preflight):
+    """The manifest still names the containers; what nobody could list is not measured."""
+    until(fleet, "vz.stopped")
+    fleet.rule("vzlist", "echo 'vzlist is broken' >&2; exit 1")
+    found(preflight(), "vzlist is broken")

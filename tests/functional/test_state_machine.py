@@ -58,7 +58,7 @@ BREAKS = {
 }
 #: With SHRINK in the environment a failure is made as short as possible, which takes its time.
 PHASES = [Phase.generate, *[Phase.shrink] * ("SHRINK" in os.environ)]
-STAGES = ("cloudstor.begun", "vz.stopped", "vz.containers_configured", "vz.running", None)
+STAGES = ("cloudstor.begun", "vz.stopped", "vz.containers_configured", "vz.running", None, "committed")
 
 
 class Killed(BaseException):
@@ -70,6 +70,7 @@ class Moments:
 
     def __init__(self, node, monkeypatch):
         self.left = None
+        self.at_each_word = lambda: None
         command = node.minion().utils["ringfree_command.run"].__globals__
         popen = subprocess.Popen
 
@@ -82,7 +83,12 @@ class Moments:
             Popen = Program
 
         monkeypatch.setitem(command, "subprocess", Subprocess)
-        node.minion().modules["event.send"] = lambda tag, data: self.pass_one()
+        node.minion().modules["event.send"] = self._word
+
+    def _word(self, tag, data):
+        """A word to the master."""
+        self.at_each_word()
+        self.pass_one()
 
     def pass_one(self):
         if self.left is not None:
@@ -115,6 +121,7 @@ class World:
         minion.modules["ringfree_nfs.probe"] = lambda share="private": dict(ABILITIES)
         monkeypatch.setattr(minion.module_of("cloudstor.journal"), "PATIENCE", 0)
         self.moments = Moments(node, monkeypatch)
+        self.going_back = lambda: None
         self.fresh = {stage: self._bring(stage) for stage in STAGES}
 
     def _bring(self, stage):
@@ -155,6 +162,7 @@ class World:
             done = self.part(state, arguments)
             if done["result"] is False:
                 note(f"failed: {done['comment']}")
+                self.going_back()
                 apply(self.node, "cloudstor.reverted", {"committed": False})
                 return "failed"
         return "done"
@@ -171,6 +179,7 @@ class World:
 
     def reboot(self):
         """What runs and what is mounted is gone; fstab and the vz service bring back what they bring back."""
+        (self.node.folder / "rules/umount").unlink(missing_ok=True)  # nothing holds a mount any more
         for at in self.mounted():
             self.program("umount", at)
         (self.node.folder / "proc/mountinfo").write_text("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n")
@@ -233,11 +242,15 @@ class Night(RuleBasedStateMachine):
     world = None
     containers = st.sampled_from(CTIDS)
     choices = st.sampled_from(["discard", "sync_back"])
+    broken = st.none() | st.sampled_from(sorted(BREAKS))
 
     @initialize(stage=st.sampled_from(STAGES))
     def begin(self, stage):
         """From a rested node, from the middle, or from a committed one."""
         self.world.node.restore(self.world.fresh[stage])
+        self.world.moments.at_each_word = self._all_write
+        self.world.going_back = lambda: self._choose("discard")
+        self.discards = False  # whether what is written on NFS now is let go by a way back under way
         self.count = 0
         self.alive = {ctid: set() for ctid in CTIDS}  # what must be wherever the container runs
         self.local = {ctid: set() for ctid in CTIDS}  # what was written locally and must stay in that copy
@@ -253,31 +266,25 @@ class Night(RuleBasedStateMachine):
     # --- runs ---------------------------------------------------------------------------------------------------------
 
     # A migration has some 200 moments, a way back some 80.
-    @rule(up_to=st.integers(1, 24), moments=st.none() | st.integers(20, 200))
-    def migrate(self, up_to, moments):
+    @rule(up_to=st.integers(1, 24), moments=st.none() | st.integers(20, 200), breaks=broken)
+    def migrate(self, up_to, moments, breaks):
         """A migration that is cut short between two states or within one, or goes on to its end."""
+        self._break(breaks)
         self._let_copies_be_overwritten()
         said = self.world.moments.until(moments, self.world.migrate, up_to)
         event(f"a migration that is cut short is {said or 'killed'}")
         self.rested = None
 
-    @rule(data=choices, moments=st.none() | st.integers(0, 85))
-    def rollback(self, data, moments):
+    @rule(data=choices, moments=st.none() | st.integers(0, 85), breaks=broken)
+    def rollback(self, data, moments, breaks):
         """A way back that is cut short, or goes on to its end."""
+        self._break(breaks)
         self._choose(data)
         done = self.world.moments.until(moments, self.world.rollback, data)
         event(f"a way back ends with {done and done['result']}")
         self.rested = None
         if done and done["result"]:
             self._is_back()
-
-    @rule(breaks=st.sampled_from(sorted(BREAKS)), mend=st.booleans())
-    def something_breaks(self, breaks, mend):
-        """A program fails from now on; the one before may be whole again."""
-        if mend:
-            self._mend()
-        self.world.node.rule(breaks, BREAKS[breaks])
-        self.rested = None
 
     @rule()
     def everything_works_and_the_migration_is_typed_again(self):
@@ -318,22 +325,11 @@ class Night(RuleBasedStateMachine):
 
     # --- what else happens at night -----------------------------------------------------------------------------------
 
-    @rule(ctid=containers)
-    def a_container_writes(self, ctid):
-        if ctid not in self.world.node.running():
-            return
-        self.count += 1
-        word, nfs = f"w{self.count}", self.world.from_nfs(ctid)
-        with (self.world.copy(ctid, nfs) / "etc/words").open("a") as stream:
-            stream.write(word + "\n")
-        self.alive[ctid].add(word)
-        if not nfs:
-            self.local[ctid].add(word)
-
     @rule()
     def the_node_reboots(self):
         self.rested = None
         self.world.reboot()
+        self._is_guarded()
 
     @rule(ctid=containers)
     def somebody_stops_a_container(self, ctid):
@@ -343,7 +339,9 @@ class Night(RuleBasedStateMachine):
     @rule(ctid=containers)
     def somebody_starts_a_container(self, ctid):
         self.rested = None
+        before = self.world.node.running()
         self.world.program("vzctl", "start", ctid)
+        self._is_guarded(before)
 
     @rule(ctid=containers)
     def somebody_writes_into_a_conf(self, ctid):
@@ -437,12 +435,41 @@ class Night(RuleBasedStateMachine):
         """Containers that run and are not of the manifest: somebody's, and a reason to stop."""
         return set(self.world.node.running()) - set(self.world.manifest())
 
+    def _break(self, breaks):
+        """A program fails from now on; what failed before is whole again, now and then."""
+        if breaks is None:
+            return
+        if breaks.startswith("rsync"):
+            self._mend()
+        self.world.node.rule(breaks, BREAKS[breaks])
+
+    def _all_write(self):
+        """Each container that runs writes a word into its own tree."""
+        self.count += 1
+        for ctid in self.world.node.running():
+            word, nfs = f"w{self.count}", self.world.from_nfs(ctid)
+            with (self.world.copy(ctid, nfs) / "etc/words").open("a") as stream:
+                stream.write(word + "\n")
+            (self.let_go if nfs and self.discards else self.alive)[ctid].add(word)
+            if not nfs:
+                self.local[ctid].add(word)
+
+    def _is_guarded(self, before=()):
+        """Nothing started by itself or by hand between the guard and the end of the migration."""
+        journal = self.world.journal()
+        steps = journal["steps"]
+        guarded = journal["state"] == "in_flight" and "verified" in steps.get("guard", {})
+        if guarded and not {"commit", "revert"} & set(steps):
+            assert set(self.world.node.running()) <= set(before)
+
     def _let_copies_be_overwritten(self):
+        self.discards = False
         self.let_go = {ctid: set() for ctid in CTIDS}
 
     def _choose(self, data):
         """What an operator who types discard lets go: what is on the SAN's copies only."""
-        if data == "discard" and self.world.journal()["state"] != "local":
+        self.discards = data == "discard" and self.world.journal()["state"] != "local"
+        if self.discards:
             for ctid in CTIDS:
                 here = self.world.words(ctid, False)
                 self.let_go[ctid] |= self.alive[ctid] - here
@@ -452,6 +479,10 @@ class Night(RuleBasedStateMachine):
         """Wholly on local storage, as before."""
         assert self.world.journal()["state"] == "local"
         self.rested = "local"
+        records = self.world.node.san("pbx/.ringfree/owner").glob("*")
+        assert [path.name for path in records if "store=local" not in path.read_text()] == []
+        variable = self.world.node.folder / "etc/ringfree/nfsmounted"
+        assert not variable.exists() or variable.read_text() != "1\n"
         confs = self.world.confs()
         assert {name: confs.get(name) for name in self.before} == self.before
         now = self.world.node.vz_conf.read_bytes()
@@ -473,7 +504,7 @@ def test_any_night_ends_well(world):
     run_state_machine_as_test(
         Night,
         settings=settings(
-            max_examples=int(os.environ.get("EXAMPLES", "12")),
+            max_examples=int(os.environ.get("EXAMPLES", "40")),
             stateful_step_count=10,
             deadline=None,
             derandomize=True,
