@@ -191,14 +191,20 @@ def _guard():
 
 def _stop():
     """Whatever of the manifest runs from the share, or is mounted from it, is stopped."""
-    there = []
-    for ctid in __salt__["vz.manifest"]() or []:
-        now = __salt__["vz.status"](ctid)
-        if (now["running"] or now["mounted"]) and __salt__["vz.root_mount"](ctid)["nfs"]:
-            there.append(ctid)
+    there = _there()
     wanted = __salt__["cloudstor.settings"]()["stop"]
     __salt__["vz.stop"](list(reversed(there)), wanted["workers"], wanted["deadline"])
     return f"{len(there)} containers"
+
+
+def _there():
+    """The containers of the manifest that run from the share, or are mounted from it."""
+    found = []
+    for ctid in __salt__["vz.manifest"]() or []:
+        now = __salt__["vz.status"](ctid)
+        if (now["running"] or now["mounted"]) and __salt__["vz.root_mount"](ctid)["nfs"]:
+            found.append(ctid)
+    return found
 
 
 def _local(ctid):
@@ -272,9 +278,14 @@ def _restart():
 
 
 def _unmount():
-    """All shares, proved from mountinfo, never lazily; one that is busy does not keep the others."""
-    faults = []
-    for share in ("conf", "root", "private"):
+    """
+    All shares, proved from mountinfo, never lazily; one that is busy does not keep the others.
+
+    The store stays while a container runs from it, which would not keep it from being unmounted under the container.
+    """
+    there = _there()
+    faults = [f"container {ctid} still runs from the share" for ctid in there]
+    for share in ("conf",) if there else ("conf", "root", "private"):
         entry = __salt__["ringfree_nfs.in_use"]()[share]
         try:
             if entry["source"]:
@@ -286,7 +297,11 @@ def _unmount():
 
 
 def _confs():
-    """The snapshot goes back file by file, onto the local directory only."""
+    """
+    The snapshot goes back file by file, onto the local directory only.
+
+    The conf of a container that still runs from the share stays: by it alone the next try finds where it runs.
+    """
     if __salt__["ringfree_nfs.in_use"]()["conf"]["source"]:
         raise CommandExecutionError(
             "the conf directory is still the share: the confs of every node would be overwritten"
@@ -296,6 +311,8 @@ def _confs():
     folder = os.path.realpath(os.path.dirname(__salt__["vz.conf_path"](1)))
     now = __utils__["ringfree_files.read_folder"](folder)
     before = __utils__["ringfree_archive.unpack"](__salt__["cloudstor.snapshot_paths"]()["confs"])
+    there = [f"{ctid}.conf" for ctid in _there()]
+    before = {name: entry for name, entry in before.items() if name not in there}
     restored = [name for name, entry in before.items() if now.get(name) != entry]
     for name in restored:
         _restore(os.path.join(folder, name), before[name])
@@ -304,6 +321,10 @@ def _confs():
     unlike = [name for name, entry in before.items() if now.get(name) != entry]
     if unlike:
         raise CommandExecutionError(f"{', '.join(unlike)} differs from the snapshot after it was restored")
+    if there:
+        raise CommandExecutionError(
+            f"{', '.join(there)}: not restored, the container still runs from the share"
+        )
     newer = sorted(set(now) - set(before))
     return f"{len(restored)} files" + (
         f"; left alone, newer than the snapshot: {', '.join(newer)}" if newer else ""
@@ -337,15 +358,17 @@ def _start(not_back, silent):
     """The containers of the manifest run from local storage; priority first, each waited for before the next."""
     settings = __salt__["cloudstor.settings"]()
     ctids = _manifest()
-    _must_lead_home(ctids, "not started")
+    there = _there()
+    _must_lead_home([ctid for ctid in ctids if ctid not in there], "not started")
     up = set(__salt__["vz.running"]())
     priority = set(__salt__["cloudstor.resolve"](settings["containers"]["priority"])["found"].values())
-    todo = [ctid for ctid in ctids if ctid not in up and ctid not in not_back]
+    todo = [ctid for ctid in ctids if ctid not in up and ctid not in not_back and ctid not in there]
     faults = [
         f"container {ctid} is not started from its old local copy, its newest data is on the share only: the same "
         f"rollback again tries to copy it back, one with data discard starts the old copy"
         for ctid in not_back
     ]
+    faults += [f"container {ctid} still runs from the share" for ctid in there]
     for ctid in [ctid for ctid in todo if ctid in priority]:
         faults += _boot([ctid], settings["start"])
         silent += _silent([ctid], settings["start"]["answer"])

@@ -331,38 +331,33 @@ class Night(RuleBasedStateMachine):
         self.world.reboot()
         self._is_guarded()
 
-    @rule(ctid=containers)
-    def somebody_stops_a_container(self, ctid):
-        self.rested = None
-        self.world.program("vzctl", "stop", ctid)
-
-    @rule(ctid=containers)
-    def somebody_starts_a_container(self, ctid):
+    @rule(verb=st.sampled_from(["start", "stop"]), ctid=containers)
+    def somebody_uses_vzctl(self, verb, ctid):
         self.rested = None
         before = self.world.node.running()
-        self.world.program("vzctl", "start", ctid)
+        self.world.program("vzctl", verb, ctid)
         self._is_guarded(before)
 
-    @rule(ctid=containers)
-    def somebody_writes_into_a_conf(self, ctid):
+    @rule(
+        what=st.sampled_from(
+            [*(f"{ctid}.conf" for ctid in CTIDS), "vz.conf", "nfs", "nfsmounted", "nfsvzstor"]
+        )
+    )
+    def somebody_writes_into_a_file(self, what):
+        """A line of its own into a conf, nonsense into a variable."""
         self.rested = None
-        self._append(self.world.node.conf(ctid), b"# by hand\n")
-        if self._undisturbed():
-            self.before[f"{ctid}.conf"] += b"# by hand\n"
-
-    @rule()
-    def somebody_writes_into_vz_conf(self):
-        self.rested = None
-        self._append(self.world.node.vz_conf, b"# by hand\n")
-        if self._undisturbed():
-            self.vz_conf += b"# by hand\n"
+        undisturbed, line = self._undisturbed(), b"# by hand\n"
+        if what.endswith(".conf"):
+            folder = self.world.node.folder / ("etc/vz" if what == "vz.conf" else "etc/vz/conf")
+            self._append(folder / what, line)
         else:
-            self.added += b"# by hand\n"
-
-    @rule(name=st.sampled_from(["nfs", "nfsmounted", "nfsvzstor"]))
-    def somebody_writes_a_variable(self, name):
-        self.rested = None
-        (self.world.node.folder / "etc/ringfree" / name).write_text("nonsense\n")
+            (self.world.node.folder / "etc/ringfree" / what).write_text("nonsense\n")
+        if what == "vz.conf" and undisturbed:
+            self.vz_conf += line
+        elif what == "vz.conf":
+            self.added += line
+        elif what in self.before and undisturbed:
+            self.before[what] += line
 
     # --- what must hold -----------------------------------------------------------------------------------------------
 

@@ -218,6 +218,25 @@ def test_h19_every_part_is_tried_although_others_fail(moved):
     assert local_side(node) == node.before
 
 
+def test_a_container_that_does_not_stop_keeps_its_conf_until_it_does(moved):
+    """Its conf of before would hide from the next try, and from vzctl, where it runs."""
+    node = moved("committed")
+    node.rule("vzctl.stop.102", "echo 'already locked' >&2; exit 9")
+    result = revert(node, "discard")
+    assert result["result"] is False
+    for words in ("already locked", "102.conf: not restored", "container 102 still runs from the share"):
+        assert words in result["comment"]
+    assert node.running() == [101, 102, 104]
+    mountinfo = (node.folder / "proc/mountinfo").read_text()
+    assert f" {node.private(101)} " in mountinfo and f" {node.private(102)} " not in mountinfo
+    assert 'DISABLED="yes"' in node.vz_conf.read_text()
+    node.rule("vzctl.stop.102", "")
+    assert revert(node, "discard")["result"] is True
+    assert node.running() == [101, 102, 104]
+    assert local_side(node) == node.before
+    assert "nfs" not in (node.folder / "proc/mountinfo").read_text()
+
+
 def test_a_san_that_is_away_does_not_keep_the_containers_down(moved):
     """H13: what can only be done with the SAN is named, everything else is done."""
     node = moved("committed")

@@ -83,6 +83,13 @@ class NodeUnderSweep:
         self.spoilt = True
         if self.state() != state:
             self.must({"nfs": "migrate", "local": "rollback"}[state])
+        if state == "local":
+            self.forget()
+
+    def forget(self):
+        """Take away what an earlier migration left ready, so that the next one has something to do in every step."""
+        self.lab.on(checker.SAN, "find", "/rf-images/vzconf", "-mindepth", 1, "-delete")
+        self.lab.on(NODE, "sh", "-c", "rm -f /etc/ringfree/nfs*")
 
     def journal(self):
         """The node's journal; an empty one when there is none."""
