@@ -198,13 +198,13 @@ def _stop():
 
 
 def _there():
-    """The containers of the manifest that run from the share, or are mounted from it."""
-    found = []
-    for ctid in __salt__["vz.manifest"]() or []:
-        now = __salt__["vz.status"](ctid)
-        if (now["running"] or now["mounted"]) and __salt__["vz.root_mount"](ctid)["nfs"]:
-            found.append(ctid)
-    return found
+    """The containers of the manifest that are mounted from the share: mountinfo answers when the SAN does not."""
+    shares, table = __salt__["cloudstor.settings"]()["shares"], __salt__["vz.mounts"]()
+    private, roots = (
+        __utils__["ringfree_mounts.real_path"](table, shares[name]["mount"]) for name in ("private", "root")
+    )
+    used = {mount["mountpoint"] for mount in __utils__["ringfree_mounts.users"](table, private)}
+    return [ctid for ctid in __salt__["vz.manifest"]() or [] if f"{roots}/{ctid}" in used]
 
 
 def _local(ctid):

@@ -390,6 +390,33 @@ def test_a_way_back_that_is_cut_short_leaves_no_node_that_counts_as_committed(mo
     assert "DISABLED" not in node.vz_conf.read_text()
 
 
+def test_h13_a_san_that_dies_under_running_containers_leaves_them_to_be_found(moved, fake_bin, monkeypatch):
+    """Nothing hangs, nothing starts twice, and once the SAN is back the same rollback takes everything home."""
+    node = moved("started")
+    node.pillar["nfs"]["deadline"] = 5
+    module = node.minion().module_of("vz.status")
+    monkeypatch.setattr(module, "ATTEMPT", 1)
+    monkeypatch.setattr(module, "_ASKED", {})
+    away = {"rsync": "exit 255", "ssh": "exit 255", "umount": '[ "$1" = -f ] || exec sleep 60'}
+    fake_bin("stat", "exec sleep 60")
+    for program, shell in away.items():
+        node.rule(program, shell)
+    result = revert(node, "discard")
+    assert result["result"] is False
+    for words in ("does not answer", "container 101 still runs from the share", "in flight"):
+        assert words in result["comment"]
+    assert node.running() == [101, 102, 104]
+    assert node.calls("umount -f") == [f"umount -f {node.folder}/etc/sysconfig/vz-scripts"]
+    assert "/vz/nfsprivate/" in node.conf(101).read_text()
+    assert 'DISABLED="yes"' in node.vz_conf.read_text()
+    fake_bin("stat")
+    for program in away:
+        node.rule(program, "")
+    good(revert(node, "discard"))
+    assert node.running() == [101, 102, 104]
+    assert local_side(node) == node.before
+
+
 def test_what_somebody_else_changed_in_vz_conf_stays(moved):
     node = moved("committed")
     with node.vz_conf.open("a") as stream:
