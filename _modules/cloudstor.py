@@ -7,6 +7,7 @@ Where containers live: the journal, the copies on the SAN, their owners, the con
 Everything here either only looks, or says in its docstring what it changes.
 """
 
+import glob
 import logging
 import os
 import shutil
@@ -1148,7 +1149,8 @@ def sync_back(ctid, private, stamp):
     """
     Copy the share's copy of a container over the local one, and compare.
 
-    What is replaced or deleted is kept in ``.ringfree-replaced/STAMP/CTID`` beside the private areas.
+    What is replaced or deleted is kept in ``.ringfree-replaced/STAMP/CTID`` beside the private areas; until both are
+    the same, ``CTID.unfinished`` beside it says that the local copy is a mixture (see :py:func:`half_back`).
 
     ctid
         The container's id; it must be down.
@@ -1169,14 +1171,45 @@ def sync_back(ctid, private, stamp):
     """
     if "/" in str(stamp) or str(stamp).startswith("."):
         raise CommandExecutionError(f"'{stamp}' is no name for a directory")
-    kept = os.path.join(os.path.dirname(private.rstrip("/")), ".ringfree-replaced", str(stamp), str(ctid))
+    if not half_back(ctid, private) and not differences_to_local(ctid, private):
+        return True
+    kept = os.path.join(_replaced(private), str(stamp), str(ctid))
     os.makedirs(kept, mode=0o700, exist_ok=True)
+    __utils__["ringfree_files.write"](f"{kept}.unfinished", b"")
     _back(ctid, private, backup=kept)
     unlike = differences_to_local(ctid, private)
     if unlike:
         found = f"{len(unlike)} differences after the copy back, such as '{unlike[0]}'"
         raise CommandExecutionError(f"container {ctid}: {found}")
+    for unfinished in half_back(ctid, private):
+        os.unlink(unfinished)
     return True
+
+
+def half_back(ctid, private):
+    """
+    The marks of copies back of a container that were begun and not finished: its local copy is a mixture.
+
+    ctid
+        The container's id.
+
+    private
+        Its local private area.
+
+    Returns a list of paths.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.half_back 101 /vz/private/101
+    """
+    return sorted(glob.glob(os.path.join(glob.escape(_replaced(private)), "*", f"{ctid}.unfinished")))
+
+
+def _replaced(private):
+    """Where copies back keep what they replace."""
+    return os.path.join(os.path.dirname(private.rstrip("/")), ".ringfree-replaced")
 
 
 # --- the conf share ---------------------------------------------------------------------------------------------------

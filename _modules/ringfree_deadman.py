@@ -377,14 +377,8 @@ def _kill(pid):
 def _go_back(note):
     """The way back; returns what could not be done.  The note comes first: what is killed here has begun."""
     __salt__["cloudstor.remember"]("deadman", note)
-    steps = __salt__["ringfree_revert.revert"](_data())
+    steps = __salt__["ringfree_revert.revert"]()
     return [f"{step['what']}: {step['detail']} ({step['command']})" for step in steps if not step["ok"]]
-
-
-def _data():
-    """What a rollback that was begun was told to do with the data; else the pillar says it."""
-    begun = __salt__["cloudstor.journal"]()["steps"].get("revert", {})
-    return "sync_back" if begun.get("note") == "sync_back" else None
 
 
 # --- the rehearsal ----------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ GUARD, UNGUARD = "nothing starts by itself", "containers can start by themselves
 STOP, START = "what runs from NFS is stopped", "the containers run from local storage"
 ANSWER = "the containers answer"
 BACK, CLAIM = "what was written on NFS is copied back", "the share knows that the live copies are local"
+WHOLE = "no local copy is overwritten by half"
 VZ_CONF, CONFS = "vz.conf is as before", "the confs are as before"
 UNMOUNT = "the shares are unmounted"
 DISARM = "the dead-man is disarmed"
@@ -45,7 +46,8 @@ def revert(data=None):
     Bring this node back to local storage.
 
     data : None
-        ``discard`` or ``sync_back``: what becomes of what containers wrote on NFS; ``None`` for the pillar's.
+        ``discard`` or ``sync_back``: what becomes of what containers wrote on NFS; ``None`` for what a way back that
+        was cut short was told, else for the pillar's.
 
     Returns a list of ``{"what": text, "ok": bool, "detail": text, "command": text}``, one for each sub-step; an empty
     one when the journal says that the node is on local storage and that nothing is left to be done of its way back.
@@ -64,7 +66,7 @@ def revert(data=None):
         raise CommandExecutionError(
             f"the dead-man brings this node back just now (process {', '.join(map(str, beside))}); wait for its end"
         )
-    wanted = data or __salt__["cloudstor.settings"]()["rollback"]["data"]
+    wanted = data or _begun_with() or __salt__["cloudstor.settings"]()["rollback"]["data"]
     __salt__["ringfree_run.hold"]("the way back")
     try:
         return _revert(wanted)
@@ -88,6 +90,12 @@ def _revert(wanted):
     return done
 
 
+def _begun_with():
+    """A way back that copies back goes on to do so: the local copies may be overwritten by half."""
+    begun = __salt__["cloudstor.journal"]()["steps"].get("revert", {})
+    return "sync_back" if begun.get("note") == "sync_back" and "verified" not in begun else None
+
+
 def _is_open():
     """Whether there is a migration to undo, or something that an earlier way back could not do."""
     found = __salt__["cloudstor.journal"]()
@@ -99,7 +107,7 @@ def _steps(wanted, on_share, written_to):
     shares = __salt__["cloudstor.settings"]()["shares"]
     conf = shares["conf"]["mount"]
     umount = f"umount {conf} {shares['root']['mount']} {shares['private']['mount']}"
-    not_back = []  # containers whose newest data is still on the share only
+    not_back = {}  # containers that may not start from their local copy, and why
     silent = []  # containers that were waited for in vain
     steps = [
         (GUARD, _guard, "echo 'DISABLED=\"yes\"' >> /etc/vz/vz.conf"),
@@ -110,16 +118,19 @@ def _steps(wanted, on_share, written_to):
         steps.append(
             (BACK, lambda: _sync_back(written_to, not_back), "salt-call cloudstor.sync_back CTID PATH STAMP")
         )
+    else:
+        steps.append((WHOLE, lambda: _whole(written_to, not_back), "the same rollback with data sync_back"))
     return [
         *steps,
         (VZ_CONF, _vz_conf, "cp /etc/vz/vz.conf.before-nfs /etc/vz/vz.conf"),
         ("vz is restarted", _restart, "service vz restart, with no container running"),
+        # Before the shares go: a reboot between the two would mount them again over a node that is on its way home.
+        ("the mounts do not come back", _fstab, f"remove the lines of ringfree from {FSTAB}"),
         (UNMOUNT, _unmount, umount),
         (CONFS, _confs, f"tar -C {conf} -xzf /etc/sysconfig/vz-scripts.tar.gz, but not while {conf} is NFS"),
         (CLAIM, lambda: _claim(on_share, not_back), f"salt-call cloudstor.claim '{on_share}' local"),
         (START, lambda: _start(not_back, silent), "vzctl start CTID --force"),
         (ANSWER, lambda: _answer(silent), "vzctl exec CTID COMMAND"),
-        ("the mounts do not come back", _fstab, f"remove the lines of ringfree from {FSTAB}"),
         ("the variables say so", _variables, "echo 0 > /etc/ringfree/nfsmounted"),
         (UNGUARD, lambda: _unguard(not_back), "remove the line DISABLED from /etc/vz/vz.conf"),
     ]
@@ -238,11 +249,31 @@ def _sync_back(ctids, not_back):
         try:
             __salt__["cloudstor.sync_back"](ctid, _local(ctid), stamp)
         except CommandExecutionError as error:
-            not_back.append(ctid)
+            not_back[ctid] = _mixture(ctid) or (
+                "its newest data is on the share only: the same rollback again tries to copy it back, one with data "
+                "discard starts the old copy"
+            )
             faults.append(str(error))
     if faults:
         raise CommandExecutionError("; ".join(faults))
     return f"{len(ctids)} containers, what was replaced is in .ringfree-replaced/{stamp}"
+
+
+def _whole(ctids, not_back):
+    """What an earlier way back overwrote by half is neither the old copy nor the new one."""
+    not_back.update({ctid: _mixture(ctid) for ctid in ctids if _mixture(ctid)})
+    if not_back:
+        raise CommandExecutionError(f"containers {', '.join(map(str, not_back))}")
+    return ""
+
+
+def _mixture(ctid):
+    """Why a local copy is neither the old one nor the new one; nothing when it is whole."""
+    marks = __salt__["cloudstor.half_back"](ctid, _local(ctid))
+    return marks and (
+        f"a copy back was cut short, and it is neither the old one nor the new one: a rollback with data sync_back "
+        f"ends that; what was replaced is beside {', '.join(marks)}, without which a rollback starts it as it is"
+    )
 
 
 def _vz_conf():
@@ -363,11 +394,7 @@ def _start(not_back, silent):
     up = set(__salt__["vz.running"]())
     priority = set(__salt__["cloudstor.resolve"](settings["containers"]["priority"])["found"].values())
     todo = [ctid for ctid in ctids if ctid not in up and ctid not in not_back and ctid not in there]
-    faults = [
-        f"container {ctid} is not started from its old local copy, its newest data is on the share only: the same "
-        f"rollback again tries to copy it back, one with data discard starts the old copy"
-        for ctid in not_back
-    ]
+    faults = [f"container {ctid} is not started from its local copy, {why}" for ctid, why in not_back.items()]
     faults += [f"container {ctid} still runs from the share" for ctid in there]
     for ctid in [ctid for ctid in todo if ctid in priority]:
         faults += _boot([ctid], settings["start"])

@@ -316,7 +316,7 @@ def test_h21_a_container_that_cannot_be_copied_back_is_not_started_on_its_old_co
     node.rule("rsync.101", "[ $dry ] || { echo 'No space left on device' >&2; exit 11; }")
     result = revert(node, "sync_back")
     assert result["result"] is False
-    for words in ("No space left", "container 101 is not started from its old local copy", "the guard stays"):
+    for words in ("No space left", "container 101 is not started from its local copy", "the guard stays"):
         assert words in result["comment"]
     assert node.running() == [102, 104]
     assert (node.owner(101)["store"], node.owner(102)["store"]) == ("nfs", "local")
@@ -326,6 +326,54 @@ def test_h21_a_container_that_cannot_be_copied_back_is_not_started_on_its_old_co
     assert (node.private(101) / "etc/voicemail").read_text() == "hello\n"
     assert node.running() == [101, 102, 104]
     assert "DISABLED" not in node.vz_conf.read_text()
+
+
+def cut_short(node, sub_step, data):
+    """The way back is killed as it begins one of its parts."""
+    told = node.minion().modules["event.send"]
+
+    def killed(tag, data):
+        if data["step"] == sub_step:
+            raise KeyboardInterrupt
+
+    node.minion().modules["event.send"] = killed
+    with pytest.raises(KeyboardInterrupt):
+        revert(node, data)
+    node.minion().modules["event.send"] = told
+
+
+@pytest.mark.parametrize("data", ["discard", None])
+def test_h21_a_copy_that_was_overwritten_by_half_is_not_started(moved, data):
+    """Whoever goes on without a word copies to the end; who says discard is told why that one stays down."""
+    node = moved("committed")
+    (node.folder / "vz/nfsprivate/101/etc/voicemail").write_text("hello\n")
+    half = f"[ $dry ] || {{ echo half >{node.private(101)}/etc/voicemail; exit 12; }}"
+    node.rule("rsync.101", half)
+    cut_short(node, "vz.conf is as before", "sync_back")
+    node.rule("rsync.101", "")
+    result = revert(node, data)
+    whole = (node.private(101) / "etc/voicemail").read_text()
+    marks = list((node.folder / "vz/private/.ringfree-replaced").glob("*/101.unfinished"))
+    assert bool(marks) is (data == "discard")
+    if data is None:
+        good(result)
+        assert (whole, node.running()) == ("hello\n", [101, 102, 104])
+        return
+    assert result["result"] is False
+    assert "neither the old one nor the new one" in result["comment"]
+    assert (whole, node.running()) == ("half\n", [102, 104])
+    assert 'DISABLED="yes"' in node.vz_conf.read_text()
+    good(revert(node, "sync_back"))
+    assert (node.private(101) / "etc/voicemail").read_text() == "hello\n"
+    assert node.running() == [101, 102, 104]
+
+
+def test_h14_a_reboot_on_the_way_home_does_not_mount_the_shares_again(moved):
+    """The power is cut when the containers have been started at home: nothing in fstab brings the conf share back."""
+    node = moved("committed")
+    cut_short(node, "the containers answer", "discard")
+    assert node.running() == [101, 102, 104]
+    assert (node.folder / "etc/fstab").read_text() == FSTAB
 
 
 def test_h21_what_never_ran_on_nfs_has_nothing_to_copy_back(moved):
@@ -373,16 +421,7 @@ def test_h02_a_migration_that_goes_on_takes_what_was_written_at_home_along(half_
 def test_a_way_back_that_is_cut_short_leaves_no_node_that_counts_as_committed(moved):
     """H17: half a way back is no NFS: `migrate` must not find nothing to do, and the guard stays with reason."""
     node = moved("committed")
-    told = node.minion().modules["event.send"]
-
-    def killed(tag, data):
-        if data["step"] == "vz.conf is as before":
-            raise KeyboardInterrupt
-
-    node.minion().modules["event.send"] = killed
-    with pytest.raises(KeyboardInterrupt):
-        revert(node, "discard")
-    node.minion().modules["event.send"] = told
+    cut_short(node, "vz.conf is as before", "discard")
     assert json.loads((node.folder / "var/journal.json").read_text())["state"] == "in_flight"
     until(node, "ringfree_nfs.variables", mounted=True)()
     assert node.running() == [101, 102, 104]
