@@ -1653,6 +1653,11 @@ def _check_tools(report):
     for program in ("rsync", "ssh", "mount.nfs", "vzctl", "vzlist"):
         if not salt.utils.path.which(program):
             report["findings"].append(f"{program} is not installed on the node")
+    if __opts__.get("state_queue"):
+        report["findings"].append(
+            "the minion's configuration sets state_queue: Salt can then let a highstate and a step of the migration "
+            "wait for each other for ever; remove it"
+        )
     ssh = settings()["ssh"]
     for path in (ssh["key"], *([] if ssh["host_keys"] else [ssh["known_hosts"]])):
         if not os.path.isfile(path):

@@ -71,6 +71,11 @@ def store():
     return {"state": state, "why": ""}
 
 
+def _dry(test):
+    """Whether this is a dry run, which knows what comes before it in the live run, and no look at what was done."""
+    return test and __opts__.get("test")
+
+
 def _found(changes=None, faults=(), notes=()):
     return {"changes": changes or {}, "faults": list(faults), "notes": list(notes)}
 
@@ -94,7 +99,7 @@ def variables(test=False):
         salt node001 ringfree_keep.variables test=True
     """
     is_, wanted = __salt__["ringfree_nfs.variables"](), __salt__["ringfree_nfs.wanted_variables"]()
-    if test and __salt__["cloudstor.state"]() == "nfs" and not shares(test=True)["faults"]:
+    if _dry(test) and __salt__["cloudstor.state"]() == "nfs" and not shares(test=True)["faults"]:
         wanted["nfsmounted"] = "1"  # the live run has mounted what is missing by then
     changes = {key: {"old": is_[key], "new": value} for key, value in wanted.items() if is_[key] != value}
     if changes and not test:
@@ -466,8 +471,10 @@ def container_confs(test=False):
     found = __salt__["ringfree_nfs.in_use"]()
     away = [found[name]["mount"] for name in ("private", "conf") if not found[name]["mounted"]]
     if away:
-        said = f"no conf was looked at: {', '.join(away)} is not mounted, and what counts is on the share"
-        return _found(notes=[said]) if test and not shares(test=True)["faults"] else _found(faults=[said])
+        said = f"no conf was looked at: {', '.join(away)} is not mounted from the SAN in use, and what counts is there"
+        return (
+            _found(notes=[said]) if _dry(test) and not shares(test=True)["faults"] else _found(faults=[said])
+        )
     __salt__["vz.must_answer"](found["private"]["mount"])
     up, known, me = (
         set(__salt__["vz.running"]()),
@@ -503,7 +510,7 @@ def _vz_conf_by_then(test):
     """vz.conf as the live run finds it once :py:func:`vz_conf` is done."""
     data = _read()
     try:
-        if test and not vz_conf(test=True)["faults"]:
+        if _dry(test) and not vz_conf(test=True)["faults"]:
             return __utils__["ringfree_conf.edit"](data, _paths())
     except CommandExecutionError:
         pass  # it stays as it is
@@ -530,21 +537,22 @@ def _conf(ctid, above, up):
         and not (key in PATHS and _same(_expanded(own.get(key, ""), ctid), declared[key]))
     }
     astray = {key: now[name] for key, name in PATHS.items() if not _same(now[name], declared[key])}
-    if not astray:
+    if not up and not (astray and __salt__["vz.status"](ctid)["mounted"]):
         return "", todo
-    if up or __salt__["vz.status"](ctid)["mounted"]:
-        return _runs_astray(ctid, path, astray, declared, todo), {}
-    return "", todo
+    fault = _astray(ctid, path, astray, declared, todo)
+    return fault, {} if fault else todo
 
 
-def _runs_astray(ctid, path, astray, declared, todo):
-    """The words for a container that runs, or is mounted, while its conf leads elsewhere."""
+def _astray(ctid, path, astray, declared, todo):
+    """What is wrong with a container that runs, or is mounted: its conf leads elsewhere, or its tree is another one."""
     table, node = __salt__["vz.mounts"](), __salt__["cloudstor.node"]()
     root, private = (
         __utils__["ringfree_mounts.real_path"](table, declared[key]) for key in ("VE_ROOT", "VE_PRIVATE")
     )
     proof = __utils__["ringfree_mounts.container_root_is"](table, declared["VE_PRIVATE"], root, private)
-    leads = " and ".join(f"{key} {place or '(nowhere)'}" for key, place in astray.items())
+    if proof["ok"] and not astray:
+        return ""
+    leads = " and ".join(f"{key} {place or '(nowhere)'}" for key, place in astray.items()) or "the share"
     if proof["ok"]:
         return (
             f"container {ctid} runs from the share, but its conf leads to {leads}: a restart, also one from inside, "
@@ -553,10 +561,9 @@ def _runs_astray(ctid, path, astray, declared, todo):
             f"touches nothing else"
         )
     return (
-        f"container {ctid} does not run from the share, where its live copy is by its owner record, and its conf leads "
-        f"to {leads}: what it writes is in another copy only, and a restart, also one from inside, stays there or is "
-        f"refused by the fence. {path} was not touched while it runs. To go on with the share's copy: 'vzctl stop "
-        f"{ctid}', 'salt {node} state.apply', 'vzctl start {ctid}'"
+        f"container {ctid} does not run from the share, where its live copy is by its owner record ({proof['why']}); "
+        f"its conf leads to {leads}. What it writes now is in another copy only. {path} was not touched while it runs. "
+        f"To go on with the share's copy: 'vzctl stop {ctid}', 'salt {node} state.apply', 'vzctl start {ctid}'"
     )
 
 

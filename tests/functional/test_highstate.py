@@ -338,6 +338,16 @@ def old_copy(node):
     node.mount(f"104 1 8:1 {node.private(104)} {node.folder}/vz/root/104 rw - ext4 /dev/sda1 rw")
 
 
+def wrong_tree(node):
+    """104's conf is right again, and what is mounted on its root is still the old copy."""
+    table, root = node.folder / "proc/mountinfo", f"{node.folder}/vz/nfsroot/104"
+    lines = [
+        f"104 1 8:1 {node.private(104)} {root} rw - ext4 /dev/sda1 rw" if f" {root} " in text else text
+        for text in table.read_text().splitlines()
+    ]
+    table.write_text("\n".join(lines) + "\n")
+
+
 def follower(node):
     """103 runs from local disk, only because somebody has changed vz.conf."""
     for key in ("VE_ROOT", "VE_PRIVATE"):
@@ -354,6 +364,13 @@ def wrong_server(node):
         for text in table.read_text().splitlines()
     ]
     table.write_text("\n".join(lines) + "\n")
+
+
+def without_root(node):
+    """The containers were started while the root share was not mounted."""
+    unmount(node, "root")
+    table = node.folder / "proc/mountinfo"
+    table.write_text(table.read_text().replace(" 51 0:50 /", " 1 0:50 /"))
 
 
 def foreign(node, running=False):
@@ -389,6 +406,10 @@ REPORTED = {
             ]
         },
     ),
+    "a container runs from its old copy, and its conf is right": (
+        wrong_tree,
+        {CONFS: ["container 104 does not run from the share", "another copy", "vzctl stop 104"]},
+    ),
     "a container follows a changed vz.conf": (
         follower,
         {VZ_CONF: ["container 103 runs from", "only because vz.conf says so", "vz.configure", "103"]},
@@ -414,7 +435,7 @@ REPORTED = {
         {SHARES: [f"is mounted from {SECOND}:/rf-images/pbxroot", "not remounted"]},
     ),
     "a share is away and containers are mounted where it was": (
-        lambda node: unmount(node, "root"),
+        without_root,
         {SHARES: ["vz/nfsroot/101", "would be hidden", "vzctl stop"]},
     ),
     "files were written below a mount point": (
@@ -481,9 +502,9 @@ def test_a_container_that_was_stopped_is_left_so_and_said(on_nfs):
 
 def test_h23_other_mount_options_are_said_and_left(on_nfs):
     table = on_nfs.folder / "proc/mountinfo"
-    table.write_text(
-        table.read_text().replace("fuse.nfs", "nfs").replace("/pbxroot rw", "/pbxroot rw,vers=3,soft")
-    )
+    old = f"fuse.nfs {SERVER}:/rf-images/pbxroot rw"
+    assert old in table.read_text()
+    table.write_text(table.read_text().replace(old, f"nfs {SERVER}:/rf-images/pbxroot rw,vers=3,soft"))
     live = dry_live_again(on_nfs)
     clean(live)
     assert "wanted hard" in live[SHARES]["comment"] or "soft" in live[SHARES]["comment"]
@@ -514,6 +535,8 @@ def test_a_mount_that_fails_is_one_clear_failure(on_nfs):
     live = run(on_nfs)
     clean(live, but=[SHARES, CONFS, VARIABLES])
     assert live[SHARES]["result"] is False and not live[SHARES]["changes"]
+    assert live[VARIABLES]["result"] is True
+    assert live[CONFS]["result"] is False
     assert "Connection timed out" in live[SHARES]["comment"]
     assert len(on_nfs.calls("mount -t nfs")) - 3 == 1
     assert live[VARIABLES]["changes"] == {"nfsmounted": change("1", "0")}
