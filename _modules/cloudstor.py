@@ -122,9 +122,9 @@ def journal_fault():
 
 def recover_journal():
     """
-    Replace a damaged journal by one that says what mount table, confs, manifest, snapshot and owner records say.
+    Replace a damaged or lost journal by one that says what mounts, confs, manifest, snapshot and owner records say.
 
-    The damaged file stays beside it.  Anything that is neither wholly local nor wholly on NFS is in flight, so that
+    A damaged file stays beside it.  Anything that is neither wholly local nor wholly on NFS is in flight, so that
     `migrate` goes on and `rollback` undoes.
 
     Returns the state of the node: ``local``, ``in_flight`` or ``nfs``.
@@ -136,10 +136,12 @@ def recover_journal():
         salt node001 cloudstor.recover_journal
     """
     fault = journal_fault()
-    if not fault:
+    if not fault and os.path.exists(JOURNAL):
         return state()
     now = time.time()
-    os.rename(JOURNAL, f"{JOURNAL}.damaged-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}")
+    if fault:
+        os.rename(JOURNAL, f"{JOURNAL}.damaged-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}")
+    fault = fault or "it was not there"
     moved = __salt__["vz.manifest"]() or []
     seen = {
         "mounted": any(entry["source"] for entry in __salt__["ringfree_nfs.in_use"]().values()),
@@ -154,7 +156,11 @@ def recover_journal():
     }
     new = __utils__["ringfree_journal.recovered"](node(), now, fault, seen)
     _keep(new)
-    tell("journal", "done", note=f"it was damaged ({fault}) and says {new['state']} now, by what was found")
+    tell(
+        "journal",
+        "done",
+        note=f"it was written anew ({fault}) and says {new['state']} now, by what was found",
+    )
     return new["state"]
 
 
@@ -717,13 +723,42 @@ def _ssh(control=None):
 
 
 def _pinned(wanted):
-    """The file with the pillar's host keys; made anew whenever the pillar says something else."""
-    os.makedirs(RUN_DIR, mode=0o700, exist_ok=True)
-    path = f"{RUN_DIR}/known_hosts"
-    data = __utils__["ringfree_sync.known_hosts"](wanted["host_keys"], wanted["port"]).encode()
-    if __utils__["ringfree_files.read"](path) != data:
-        __utils__["ringfree_files.write"](path, data)
+    """The file with the pillar's host keys; a dry run has one of its own."""
+    path = f"{RUN_DIR}/known_hosts.test" if __opts__.get("test") else f"{RUN_DIR}/known_hosts"
+    _pin(path, wanted)
     return path
+
+
+def _pin(path, wanted, test=False):
+    """Write the pillar's host keys unless the file says them; returns whether it did not."""
+    data = __utils__["ringfree_sync.known_hosts"](wanted["host_keys"], wanted["port"]).encode()
+    if __utils__["ringfree_files.read"](path) == data:
+        return False
+    if not test:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        __utils__["ringfree_files.write"](path, data)
+    return True
+
+
+def host_keys(test=False):
+    """
+    Put the host keys of the pillar (``ringfree:ssh:host_keys``) into the file that ssh reads them from.
+
+    test : False
+        Only say what would change.
+
+    Returns a dictionary of changes: path to old and new; empty where the pillar has no host keys.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.host_keys test=True
+    """
+    wanted, path = settings()["ssh"], f"{RUN_DIR}/known_hosts"
+    if not wanted["host_keys"] or not _pin(path, wanted, test):
+        return {}
+    return {path: {"old": "missing or different", "new": "the host keys of the pillar"}}
 
 
 def _remote(path):
@@ -1324,7 +1359,7 @@ def _push_confs(entries):
     _rsync(here + "/", _remote(settings()["shares"]["conf"]["export"] + "/"), delete=False, checksum=True)
 
 
-def with_layout(ctid, values):
+def with_layout(ctid, values, private=None):
     """
     Add the layout to what a container's conf is to say, when the conf does not say it.
 
@@ -1335,6 +1370,9 @@ def with_layout(ctid, values):
 
     values
         Dictionary: key to value.
+
+    private : None
+        The private area to look at; ``None`` for the one that the conf names.
 
     Returns the values, with ``VE_LAYOUT`` where it is missing.
 
@@ -1347,7 +1385,8 @@ def with_layout(ctid, values):
     conf = __salt__["vz.config"](ctid)
     if conf["layout"]:
         return dict(values)
-    return dict(values, VE_LAYOUT="ploop" if conf["private"] and _is_ploop(conf["private"]) else "simfs")
+    private = private or conf["private"]
+    return dict(values, VE_LAYOUT="ploop" if private and _is_ploop(private) else "simfs")
 
 
 def inherited(ctid, keys):
@@ -1459,12 +1498,15 @@ def fence(test=False):
     return changes
 
 
-def unfence(keep=False):
+def unfence(keep=False, test=False):
     """
     Take the fence out of the conf directory, unless it was there before the migration.
 
     keep : False
         Leave it.
+
+    test : False
+        Only say whether it would be removed.
 
     Returns True when it was removed.
 
@@ -1477,7 +1519,8 @@ def unfence(keep=False):
     data = __utils__["ringfree_files.read"](FENCE)
     if keep or data is None or b"ringfree fence" not in data:
         return False
-    os.unlink(FENCE)
+    if not test:
+        os.unlink(FENCE)
     return True
 
 
@@ -1610,6 +1653,11 @@ def _check_tools(report):
     for program in ("rsync", "ssh", "mount.nfs", "vzctl", "vzlist"):
         if not salt.utils.path.which(program):
             report["findings"].append(f"{program} is not installed on the node")
+    if __opts__.get("state_queue"):
+        report["findings"].append(
+            "the minion's configuration sets state_queue: Salt can then let a highstate and a step of the migration "
+            "wait for each other for ever; remove it"
+        )
     ssh = settings()["ssh"]
     for path in (ssh["key"], *([] if ssh["host_keys"] else [ssh["known_hosts"]])):
         if not os.path.isfile(path):

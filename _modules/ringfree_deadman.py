@@ -248,10 +248,34 @@ def _cron_fault():
     return "there is no systemd and no cron daemon runs: 'service crond status'."
 
 
+def traces():
+    """
+    What there is of a dead-man on this node, armed or left over.
+
+    Returns a list of paths.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_deadman.traces
+    """
+    return list(filter(os.path.lexists, [*_files(NAME, UNITS), FOLDER]))
+
+
+def _files(name, units):
+    """The files of a trigger; the last one is what a systemctl that failed has left."""
+    return [
+        f"{units}/{name}.timer",
+        f"{units}/{name}.service",
+        f"{CRON}/{name}",
+        f"{units}/timers.target.wants/{name}.timer",
+    ]
+
+
 def _remove(name, folder, units):
     """Take a trigger and its folder away; proved by looking."""
-    paths = [f"{units}/{name}.timer", f"{units}/{name}.service", f"{CRON}/{name}"]
-    paths.append(f"{units}/timers.target.wants/{name}.timer")  # what a systemctl that failed has left
+    paths = _files(name, units)
     if not any(map(os.path.lexists, [*paths, folder])):
         return False
     with_units = any(map(os.path.lexists, paths[:2]))
@@ -342,10 +366,13 @@ def _wait_for_rest(cachedir):
     """Nothing works on the node any more: no states of the minion, no command of an earlier job."""
     wanted = __salt__["cloudstor.settings"]()
     end = time.monotonic() + wanted["rollback"]["idle"]
+    known = {job["pid"] for job in _jobs(cachedir)}
     # A call of vzctl whose job is dead has nobody else who ends it at its deadline.
     give_up = end + max(wanted["stop"]["deadline"], wanted["start"]["deadline"])
     while True:
-        jobs, left = _jobs(cachedir), __salt__["ringfree_revert.busy"]()
+        # A highstate that begins after this leaves a node in flight alone.
+        jobs = [job for job in _jobs(cachedir) if job["pid"] in known or "ringfree." in repr(job.get("arg"))]
+        left = __salt__["ringfree_revert.busy"]()
         if not jobs and not left:
             return
         way_back = any("ringfree.rollback" in repr(job.get("arg")) for job in jobs)

@@ -125,7 +125,7 @@ def _steps(wanted, on_share, written_to):
         (VZ_CONF, _vz_conf, "cp /etc/vz/vz.conf.before-nfs /etc/vz/vz.conf"),
         ("vz is restarted", _restart, "service vz restart, with no container running"),
         # Before the shares go: a reboot between the two would mount them again over a node that is on its way home.
-        ("the mounts do not come back", _fstab, f"remove the lines of ringfree from {FSTAB}"),
+        ("the mounts do not come back", fstab, f"remove the lines of ringfree from {FSTAB}"),
         (UNMOUNT, _unmount, umount),
         (CONFS, _confs, f"tar -C {conf} -xzf /etc/sysconfig/vz-scripts.tar.gz, but not while {conf} is NFS"),
         (CLAIM, lambda: _claim(on_share, not_back), f"salt-call cloudstor.claim '{on_share}' local"),
@@ -450,8 +450,21 @@ def _answer(silent):
     return f"{len(checks) + len(again)} of {len(_manifest())}"
 
 
-def _fstab():
-    """Our block of fstab is taken out; every other byte stays."""
+def fstab(test=False):
+    """
+    Take our block out of fstab; every other byte stays.
+
+    test : False
+        Only say what would change.
+
+    Returns a dictionary of changes.  Raises CommandExecutionError when the block has no end.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_revert.fstab test=True
+    """
     data = __utils__["ringfree_files.read"](FSTAB) or b""
     kept, inside = [], False
     for line in data.splitlines(keepends=True):
@@ -463,8 +476,11 @@ def _fstab():
             inside = False
     if inside:
         raise CommandExecutionError(f"{FSTAB}: the block of ringfree has no end")
-    if b"".join(kept) != data:
+    if b"".join(kept) == data:
+        return {}
+    if not test:
         __utils__["ringfree_files.write"](FSTAB, b"".join(kept))
+    return {FSTAB: {"old": "mounts the SAN", "new": "as it was before"}}
 
 
 def _variables():

@@ -80,7 +80,7 @@ def containers():
 
         salt node001 vz.containers
     """
-    _must_answer()
+    must_answer()
     try:
         names = os.listdir(CONF_DIR)
     except OSError as error:
@@ -106,15 +106,26 @@ def conf_path(ctid=None):
     return VZ_CONF if ctid is None else os.path.join(CONF_DIR, f"{_ctid(ctid)}.conf")
 
 
-def _must_answer():
+def must_answer(path=None):
     """
-    Raise when the conf directory is on a share that does not answer.
+    Raise CommandExecutionError when a path is on a share that does not answer.
 
-    Whoever reads it then, this job or vzctl, hangs in the kernel until the SAN is back.
+    Whoever reads there then, this job or vzctl, hangs in the kernel until the SAN is back.
+
+    path : None
+        The path; ``None`` for the conf directory.
+
+    Returns nothing.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.must_answer
     """
     table = mounts()
     mount = __utils__["ringfree_mounts.covering"](
-        table, __utils__["ringfree_mounts.real_path"](table, CONF_DIR)
+        table, __utils__["ringfree_mounts.real_path"](table, path or CONF_DIR)
     )
     if mount and __utils__["ringfree_mounts.is_nfs"](mount) and not _answers(mount["mountpoint"]):
         raise CommandExecutionError(
@@ -135,7 +146,7 @@ def _answers(mountpoint):
 
 def _conf_data(ctid=None):
     if ctid is not None:
-        _must_answer()
+        must_answer()
     path = conf_path(ctid)
     try:
         data = __utils__["ringfree_files.read"](path)
@@ -273,7 +284,7 @@ def status(ctid):
 
         salt node001 vz.status 101
     """
-    _must_answer()
+    must_answer()
     result = _run(["vzctl", "status", str(_ctid(ctid))])
     words = re.search(
         r"^CTID \d+ (exist|deleted) (mounted|unmounted) (running|down)( suspended)?", result["out"], re.M
@@ -301,7 +312,7 @@ def running():
 
         salt node001 vz.running
     """
-    _must_answer()
+    must_answer()
     result = _run(["vzlist", "-H", "-o", "ctid"])
     if result["rc"] != 0:
         _fail(result, "Which containers run is unknown.", "Look with 'vzlist'.")
@@ -576,7 +587,7 @@ def start(ctids, workers=2, deadline=300, force=False, on_done=None):
 
 def _for_each(verb, ctids, workers, deadline, fault_of, on_done, options=()):
     """Run a verb of vzctl on containers; every fault is collected before any is raised."""
-    _must_answer()
+    must_answer()
     seconds, faults = {}, []
     commands = {ctid: ["vzctl", verb, str(ctid), *options] for ctid in _ctids(ctids)}
     for ctid, result in __utils__["ringfree_command.run_many"](commands, workers, deadline):

@@ -37,6 +37,7 @@ END = "ringfree/end/"
 PARTS = ("presync", "packages", "prepare", "cutover", "commit")
 ANSWER = 60  # seconds until a node is asked whether it still works on a question
 REST = 30  # seconds until a node that still works on states is a reason not to migrate
+QUEUE = 100  # states wait for a highstate that runs just now; see salt/orch/parts.sls
 BRIEF = 15  # the same for the last question of a run, which a node that is down must not hold up
 
 
@@ -380,7 +381,7 @@ def commit(node):
     (name,) = _names(node, _settings())
     asked = _ask([name], "ringfree_run.confirm", [getpass.getuser()])
     if not asked["faults"] and not _holder():
-        done = _ask([name], "state.sls", ["ringfree.commit"])
+        done = _ask([name], "state.sls", ["ringfree.commit"], kwarg={"queue": QUEUE})
         states = done["answers"].get(name)
         if not isinstance(states, dict):
             _refuse("\n".join(done["faults"]) or f"{name}: {states}")
@@ -696,14 +697,13 @@ def _wait_rest(nodes):
 
     Returns a text for each that does not come to rest.
     """
-    told, end = False, time.monotonic() + REST
+    told, end, known = False, time.monotonic() + REST, {}
     while True:
-        answers = _ask(nodes, "saltutil.is_running", ["state.*"])["answers"]
+        jobs = _earlier(known, _ask(nodes, "saltutil.is_running", ["state.*"])["answers"])
         busy = [
             f"{node}: still works on {job['fun']} of job {job['jid']}; wait for its end: "
             f"'salt {node} saltutil.running'"
-            for node, jobs in answers.items()
-            for job in jobs
+            for node, job in jobs
         ]
         if not busy or time.monotonic() > end:
             return busy
@@ -711,6 +711,23 @@ def _wait_rest(nodes):
             _say("\n".join(busy))
             told = True
         time.sleep(1)
+
+
+def _earlier(known, answers):
+    """
+    The jobs that nodes had when they were first asked, and all of ours: `(node, job)` each.
+
+    A highstate that begins later is no reason to wait: it leaves a node in flight alone, and the queue of the states
+    that come next waits for it.
+    """
+    for node, jobs in answers.items():
+        known.setdefault(node, {job["jid"] for job in jobs})
+    return [
+        (node, job)
+        for node, jobs in answers.items()
+        for job in jobs
+        if job["jid"] in known[node] or "ringfree." in repr(job.get("arg"))
+    ]
 
 
 def _check_monitoring(settings):
@@ -749,7 +766,10 @@ def plan(nodes=None):
     lines = []
     for node in names:
         asked = _ask(
-            [node], "state.sls", [",".join(f"ringfree.{part}" for part in PARTS)], kwarg={"test": True}
+            [node],
+            "state.sls",
+            [",".join(f"ringfree.{part}" for part in PARTS)],
+            kwarg={"test": True, "queue": QUEUE},
         )
         lines += [
             f"{node}:",
@@ -804,24 +824,21 @@ def wait_idle(nodes, pillar=None, raises=True):
     """
     settings = _settings(pillar)
     names = _names(nodes, settings)
-    wait = settings["rollback"]["idle"]
+    wait, known = settings["rollback"]["idle"], {}
     end_jobs, give_up = time.monotonic() + wait, time.monotonic() + 3 * wait
     while True:
-        jobs, left = _ask(names, "saltutil.is_running", ["state.*"]), _ask(names, "ringfree_revert.busy")
-        faults = jobs["faults"] or left["faults"]
-        busy = [
-            f"{node} still works on {work}"
-            for node in names
-            if (work := jobs["answers"].get(node) or left["answers"].get(node))
-        ]
+        asked, left = _ask(names, "saltutil.is_running", ["state.*"]), _ask(names, "ringfree_revert.busy")
+        faults = asked["faults"] or left["faults"]
+        jobs = _earlier(known, asked["answers"])
+        busy = [f"{node} still works on {job}" for node, job in jobs]
+        busy += [f"{node} still works on {work}" for node, work in left["answers"].items() if work]
         if not faults and not busy:
             return names
         if time.monotonic() > give_up:
             return _refuse("\n".join(faults + busy), raises)
         if time.monotonic() > end_jobs:
-            for node in names:
-                for job in jobs["answers"].get(node) or []:
-                    _ask([node], "saltutil.kill_job", [job["jid"]])
+            for node, job in jobs:
+                _ask([node], "saltutil.kill_job", [job["jid"]])
             _ask(names, "ringfree_revert.end_busy")
         time.sleep(1)
 

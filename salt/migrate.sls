@@ -61,6 +61,7 @@ Monitoring is silent:
     - tgt_type: list
     - sls: ringfree.monitoring.silent
     - timeout: {{ timeout }}
+    - queue: 100
     - onlyif:
       - fun: saltutil.runner
         name: ringfree.pending
@@ -88,6 +89,7 @@ Monitoring is back:
     - tgt_type: list
     - sls: ringfree.monitoring.restored
     - timeout: {{ timeout }}
+    - queue: 100
     - require:
       - salt: The migration begins
 {%- endif %}

@@ -54,6 +54,7 @@ Every node is fit to move:
     - tgt_type: list
     - sls: ringfree.presync
     - timeout: {{ ringfree.get('timeout', 120) }}
+    - queue: 100
     - require:
       - salt: Every node is fit to move
 {%- endfor %}

@@ -49,6 +49,7 @@ Monitoring is silent:
     - tgt_type: list
     - sls: ringfree.monitoring.silent
     - timeout: {{ timeout }}
+    - queue: 100
     - require:
       - salt: The minions have the pillar
 {%- endif %}
@@ -73,6 +74,7 @@ Monitoring is back:
     - tgt_type: list
     - sls: ringfree.monitoring.restored
     - timeout: {{ timeout }}
+    - queue: 100
     - require:
       - salt: The rollback begins
 {%- endif %}

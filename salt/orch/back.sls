@@ -1,5 +1,5 @@
-# One node back to local storage, once nothing works on it any more. `data` and `committed` are those of the state
-# cloudstor.reverted.
+# One node back to local storage, once nothing works on it any more; a highstate is waited for by the queue (parts.sls).
+# `data` and `committed` are those of the state cloudstor.reverted.
 {%- set ringfree = pillar['ringfree'] %}
 {%- set node = pillar['node'] %}
 
@@ -17,5 +17,6 @@
     - sls: ringfree.rollback
     - pillar: {{ {'data': pillar.get('data'), 'committed': pillar.get('committed', true)} | json }}
     - timeout: {{ ringfree.get('timeout', 120) }}
+    - queue: 100
     - require:
       - salt: {{ node }} is at rest

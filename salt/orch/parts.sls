@@ -1,4 +1,5 @@
 # The parts of one node's way from local storage to NFS. The first failure ends it; a second run continues.
+# The queue waits for a highstate; a number does that, `true` does not: https://github.com/saltstack/salt/issues/68694
 {%- set node = pillar['node'] %}
 {%- set timeout = pillar['ringfree'].get('timeout', 120) %}
 {%- set parts = [
@@ -27,5 +28,6 @@
     - tgt_type: list
     - sls: ringfree.{{ part }}
     - timeout: {{ timeout }}
+    - queue: 100
     - failhard: true
 {%- endfor %}

@@ -467,6 +467,25 @@ def test_h16_a_job_that_does_not_end_is_ended_before_anything_else(due, deadman,
     assert {opts["cachedir"] for opts in job.seen} == {due.minion().opts["cachedir"]}
 
 
+def test_h22_a_highstate_that_begins_later_is_neither_waited_for_nor_ended(due, deadman, monkeypatch):
+    due.pillar["rollback"] = {"idle": 1}
+    job = Job(monkeypatch, "")
+    job.job.update(fun="state.highstate", arg=[])
+    looks = []
+
+    def running(opts):
+        looks.append(opts)
+        return [job.job] if len(looks) > 1 else []
+
+    monkeypatch.setattr("salt.utils.minion.running", running)
+    try:
+        deadman("fire")
+        assert job.process.poll() is None
+    finally:
+        job.end()
+    assert is_local(due)
+
+
 def test_h16_a_rollback_under_way_is_left_to_its_work(due, deadman, monkeypatch):
     due.pillar.update(SHORT)
     job = Job(monkeypatch, "ringfree.rollback")

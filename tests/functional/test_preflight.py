@@ -57,6 +57,11 @@ def test_a_node_that_is_fit(fleet, preflight):
     assert report["notes"] == ["container layouts: simfs", "the dead-man was rehearsed"]
 
 
+def test_h22_a_minion_that_queues_states_by_itself_is_a_finding(fleet, preflight, monkeypatch):
+    monkeypatch.setitem(fleet.minion().modules.pack["__opts__"], "state_queue", True)
+    found(preflight(), "sets state_queue", "for ever")
+
+
 def test_all_reasons_are_found_at_once(fleet, preflight):
     fleet.pillar["containers"]["priority"] = ["PBX", "nobody"]
     with fleet.conf(103).open("a") as stream:

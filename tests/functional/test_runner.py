@@ -325,6 +325,64 @@ def test_nodes_that_are_not_on_nfs_yet(fit):
         fit("pending", ["node001", "node002"], PILLAR)
 
 
+def job(jid, fun="state.highstate", *arg):
+    return {"fun": fun, "jid": str(jid), "pid": 4711, "arg": list(arg)}
+
+
+@pytest.fixture
+def at_work(master, monkeypatch):
+    """at_work(look, ...) has node001 answer with these lists of jobs, one after the other; time goes by in a moment."""
+    clock = [1000.0]
+    monkeypatch.setattr(master.module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(master.module.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    master.answers["ringfree_revert.busy"] = lambda node: {}
+    master.answers["ringfree_revert.end_busy"] = lambda node: {}
+    master.answers["saltutil.kill_job"] = lambda node: "Signal 9 sent"
+
+    def say(*looks):
+        left = list(looks)
+        master.answers["saltutil.is_running"] = lambda node: left.pop(0) if len(left) > 1 else left[0]
+        return master
+
+    return say
+
+
+def killed(master):
+    return [arg for function, _, arg in master.asked if function == "saltutil.kill_job"]
+
+
+@pytest.mark.parametrize("first", [[], [job(1)], [job(1, "state.sls", "ringfree.cutover")]])
+def test_h22_one_highstate_after_the_other_keeps_nobody_waiting(at_work, first):
+    """What ran at first is waited for; a highstate that begins later is not, and is not killed."""
+    master = at_work(first, [job(2)], [job(3)], [job(4)])
+    assert master("wait_idle", ["node001"], PILLAR) == ["node001"]
+    assert killed(master) == []
+
+
+def test_h16_what_is_ours_is_waited_for_whenever_it_began(at_work):
+    """A job that the master gave up on may begin late."""
+    late = job(2, "state.sls", "ringfree.cutover", {"__kwarg__": True, "queue": 100})
+    master = at_work([job(1)], [late], [late], [job(3)])
+    assert master("wait_idle", ["node001"], PILLAR) == ["node001"]
+    assert [function for function, _, _ in master.asked].count("saltutil.is_running") == 4
+    assert killed(master) == []
+
+
+@pytest.mark.parametrize("stuck", [job(1), job(1, "state.sls", "ringfree.cutover")])
+def test_h16_a_job_that_does_not_end_is_killed_and_no_other(at_work, stuck):
+    master = at_work([stuck], [stuck, job(2)])
+    with pytest.raises(CommandExecutionError, match=r"node001 still works on .*'jid': '1'"):
+        master("wait_idle", ["node001"], PILLAR)
+    assert killed(master) and all(arg == ["1"] for arg in killed(master))
+
+
+def test_h22_preflight_waits_for_no_highstate_that_begins_later(fit, at_work):
+    at_work([job(1)], [job(2)], [job(3)])
+    assert set(fit("preflight", pillar=PILLAR)) == {"node001", "node002"}
+    at_work([job(1)])
+    assert any("still works on state.highstate of job 1" in finding for finding in findings(fit))
+
+
 # --- report and progress --------------------------------------------------------------------------------------------
 
 

@@ -71,7 +71,7 @@ def test_minions_cannot_read_the_pillar():
 
 
 STEP = {"tgt": ["node001"], "tgt_type": "list"}
-STATE = {"salt.state": {**STEP, "sls": ["other"], "timeout": 600}}
+STATE = {"salt.state": {**STEP, "sls": ["other"], "timeout": 600, "queue": 100}}
 FUNCTION = {"salt.function": {**STEP, "name": "test.ping", "expect_minions": True}}
 RUNNER = {"salt.runner": {"name": "state.orchestrate", "mods": "other", "pillar": {"node": "node001"}}}
 
@@ -133,8 +133,13 @@ BAD = {
         (sls(a={"ringfree_nfs.no_such": {"name": "x"}}), "there is no ringfree_nfs.no_such"),
         (sls(a={"ringfree_monitoring.silent": {"servcies": ["nagios"]}}), "servcies"),
     ],
-    "nothing_is_queued_or_repeated": [
+    "states_wait_for_a_highstate": [
         (sls(a=but(STATE, queue=True)), "queue"),
+        (sls(a=but(STATE, queue=None)), "queue"),
+        (sls(a=but(STATE, queue=1)), "queue"),
+        (sls(a=but(FUNCTION, queue=100)), "queue"),
+    ],
+    "nothing_is_repeated": [
         (sls(a=but(STATE, concurrent=True)), "concurrent"),
         (sls(a=but(STATE, retry={"attempts": 3})), "retry"),
     ],

@@ -37,6 +37,8 @@ COMMON |= {"reload_modules", "reload_grains", "reload_pillar", "umask", "runas"}
 #: Functions that an SLS may call while it is rendered: they only read, the pillar for the most part.
 READS = {
     "cloudstor.settings",
+    "ringfree_keep.store",
+    "ringfree_nfs.server",
     "config.get",
     "config.option",
     "grains.get",
@@ -119,10 +121,23 @@ def own_states_know_their_arguments(compiled):
                     yield f"{step.id}: {step.state}.{step.function} knows no argument '{unknown}'"
 
 
-def nothing_is_queued_or_repeated(compiled):
-    """A queued or repeated step runs beside itself, or later when nobody expects it (H16)."""
+def states_wait_for_a_highstate(compiled):
+    """
+    Without a queue a step fails while a highstate runs. Only a number waits: `true` leaves the step to be run later,
+    when nobody expects it (H16, https://github.com/saltstack/salt/issues/68694).
+    """
     for step in compiled.steps:
-        for word in sorted({"queue", "concurrent", "retry"} & set(step.arguments)):
+        queue = step.arguments.get("queue")
+        if step.is_("salt.state") and not (type(queue) is int and queue >= 10):
+            yield f"{step.id}: queue must be a number, at least 10"
+        if not step.is_("salt.state") and "queue" in step.arguments:
+            yield f"{step.id}: queue must not be used"
+
+
+def nothing_is_repeated(compiled):
+    """A repeated step runs beside itself (H16)."""
+    for step in compiled.steps:
+        for word in sorted({"concurrent", "retry"} & set(step.arguments)):
             yield f"{step.id}: {word} must not be used"
 
 
@@ -221,7 +236,8 @@ RULES = [
     arguments_are_known,
     called_functions_exist,
     own_states_know_their_arguments,
-    nothing_is_queued_or_repeated,
+    states_wait_for_a_highstate,
+    nothing_is_repeated,
     failhard_and_onfail_are_apart,
     requisites_are_lists,
     rescue_steps_have_their_own_onfail,

@@ -1,0 +1,25 @@
+# A node on local storage: vz.conf, confs and containers are not ours.
+The variables in /etc/ringfree are right:
+  ringfree_keep.variables: []
+
+The SAN can be reached over ssh:
+  ringfree_keep.ssh: []
+
+# What depends on it would be wrong on a node whose journal was lost.
+Nothing of the share is in use:
+  ringfree_keep.leftovers: []
+
+The node does not go back by itself:
+  ringfree_keep.deadman:
+    - require:
+      - ringfree_keep: Nothing of the share is in use
+
+The shares are not mounted at boot:
+  ringfree_keep.no_mounts:
+    - require:
+      - ringfree_keep: Nothing of the share is in use
+
+The fence is gone:
+  ringfree_keep.no_fence:
+    - require:
+      - ringfree_keep: Nothing of the share is in use
