@@ -13,6 +13,7 @@ import subprocess
 
 import pytest
 import ringfree_probe
+from highstate import highstate
 from hypothesis import HealthCheck, Phase, event, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -216,6 +217,10 @@ class World:
         (line,) = [line for line in self.mountinfo() if re.search(rf"/(nfs)?root/{ctid}$", line.split()[4])]
         return "nfs" in line.split(" - ")[1]
 
+    def trees(self):
+        """The mounts of containers."""
+        return [line for line in self.mountinfo() if re.search(r"root/\d+$", line.split()[4])]
+
     def copy(self, ctid, nfs):
         """A container's tree on one of the stores."""
         return self.node.san("pbx", ctid) if nfs else self.node.private(ctid)
@@ -337,6 +342,20 @@ class Night(RuleBasedStateMachine):
         before = self.world.node.running()
         self.world.program("vzctl", verb, ctid)
         self._is_guarded(before)
+
+    @rule(moments=st.none() | st.integers(0, 30))
+    def the_highstate_comes_by(self, moments):
+        """It may be killed as well; no container stops, starts or gets another tree, whatever there is to correct."""
+        state, before = self.world.journal()["state"], self.world.node.tree()
+        up, trees = self.world.node.running(), self.world.trees()
+        found = self.world.moments.until(moments, highstate, self.world.node)
+        assert (self.world.node.running(), self.world.trees()) == (up, trees)
+        assert self.world.journal()["state"] == state
+        if state == "in_flight":
+            assert self.world.node.tree() == before
+        event(
+            f"a highstate on {state} {'changes' if found and any(s['changes'] for s in found) else 'leaves'} the node"
+        )
 
     @rule(
         what=st.sampled_from(
