@@ -604,6 +604,19 @@ def test_what_was_left_on_a_local_node_goes(back, what):
     assert {path for path in {*before, *now} if before.get(path) != now.get(path)} <= {"etc/ringfree/node"}
 
 
+def test_a_deadman_that_is_at_work_is_left_to_end_it(back):
+    """The journal says local already, and the process that brought the node back has not ended yet."""
+    back.minion().modules["ringfree_deadman.arm"](4102444800)
+    process = back.folder / "proc/4711"
+    process.mkdir()
+    (process / "cmdline").write_bytes(b"python3\0salt-call\0--local\0ringfree_deadman.fire\0")
+    live = dry_live_again(back)
+    clean(live)
+    assert "ends its work just now" in live[DEADMAN]["comment"]
+    shutil.rmtree(process)
+    assert dry_live_again(back)[DEADMAN]["changes"]
+
+
 def test_drift_on_a_local_node_is_none_of_ours(back):
     line(back.vz_conf, "DISK_QUOTA", "no")
     line(back.conf(101), "VE_PRIVATE", "/elsewhere/101")
