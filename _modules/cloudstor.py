@@ -963,15 +963,18 @@ def source_fault(ctid):
         return f"its private area {private} is on NFS ({mount['source']})"
     if not os.path.isdir(private):
         return f"its private area {private} is not there"
-    base, one_of = TREE
-    has = set(os.listdir(private))
-    if base not in has or not has.intersection(one_of):
-        if _is_ploop(private):
-            return None
+    if not _is_tree(os.listdir(private)) and not _is_ploop(private):
+        base, one_of = TREE
         return (
             f"its private area {private} holds no container tree (no {base} or none of {', '.join(one_of)})"
         )
     return None
+
+
+def _is_tree(names):
+    """Whether a directory with these names can be a container's own tree."""
+    base, one_of = TREE
+    return base in names and bool(set(names).intersection(one_of))
 
 
 def _is_ploop(private):
@@ -1178,6 +1181,45 @@ def differences_to_local(ctid, private):
         salt node001 cloudstor.differences_to_local 101 /vz/private/101
     """
     return __utils__["ringfree_sync.differences"](_back(ctid, private, dry_run=True)["out"])
+
+
+def missing_on_share(ctid, private):
+    """
+    What a local private area has and the share's copy of the container, which may run from it, has not.
+
+    Only names are compared: the container has lived on the share since.  rsync's dry run asks in this direction, so
+    that whatever happens nothing is ever written to the share.
+
+    ctid
+        The container's id.
+
+    private
+        The directory to compare with, a local private area.
+
+    Returns a list of rsync's lines.  Raises CommandExecutionError when the copy cannot be read or is no container's
+    tree.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.missing_on_share 101 /vz/private/101
+    """
+    copy = f"{settings()['shares']['private']['export']}/{ctid}"
+    names = remote_names(copy)
+    if not _is_tree(names) and "root.hdd" not in names:
+        raise CommandExecutionError(f"{copy} on the SAN holds no container tree")
+    wanted = settings()["sync"]
+    argv = __utils__["ringfree_sync.rsync"](
+        _remote(f"{copy}/"), private.rstrip("/") + "/", _shared(), wanted["timeout"], dry_run=True
+    )
+    result = __utils__["ringfree_command.run"](argv, deadline=wanted["deadline"])
+    verdict = __utils__["ringfree_sync.verdict"](result, running=True)
+    if verdict["do"] != "next":
+        said = __utils__["ringfree_command.describe"](result)
+        raise CommandExecutionError(f"{copy} on the SAN cannot be compared, {verdict['why']}: {said}")
+    lines = __utils__["ringfree_sync.differences"](result["out"])
+    return [line for line in lines if line.startswith("*deleting")]
 
 
 def sync_back(ctid, private, stamp):

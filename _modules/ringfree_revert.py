@@ -51,7 +51,8 @@ def revert(data=None):
 
     Returns a list of ``{"what": text, "ok": bool, "detail": text, "command": text}``, one for each sub-step; an empty
     one when the journal says that the node is on local storage and that nothing is left to be done of its way back.
-    Raises CommandExecutionError when somebody else works on the way back of this node.
+    Raises CommandExecutionError, before anything is stopped, when somebody else works on the way back of this node, or
+    the local private areas of a committed node are not there any more.
 
     CLI Example:
 
@@ -69,6 +70,7 @@ def revert(data=None):
     wanted = data or _begun_with() or __salt__["cloudstor.settings"]()["rollback"]["data"]
     __salt__["ringfree_run.hold"]("the way back")
     try:
+        _must_have_homes()
         return _revert(wanted)
     finally:
         __salt__["ringfree_run.release"]()
@@ -153,7 +155,7 @@ def plan():
     """
     What :py:func:`revert` would change, for a dry run.
 
-    Returns a dictionary of changes: old and new.
+    Returns a dictionary of changes: old and new.  Raises CommandExecutionError when it would refuse.
 
     CLI Example:
 
@@ -163,6 +165,7 @@ def plan():
     """
     if not _is_open():
         return {}
+    _must_have_homes()
     now = __salt__["cloudstor.state"]()
     if now == "local":
         return {"way back": {"old": "not everything was done", "new": "complete"}}
@@ -218,11 +221,51 @@ def _there():
     return [ctid for ctid in __salt__["vz.manifest"]() or [] if f"{roots}/{ctid}" in used]
 
 
-def _local(ctid):
-    """A container's local private area: where its conf of before leads."""
+def homes(ctids):
+    """
+    Where containers were before the migration: their local private areas, by the confs of the snapshot.
+
+    ctids
+        List of ids; those that had no conf then are left out.
+
+    Returns a dictionary: container id to path, or to ``None`` where its conf named none.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_revert.homes '[101, 102]'
+    """
     before = __utils__["ringfree_archive.unpack"](__salt__["cloudstor.snapshot_paths"]()["confs"])
     above = __utils__["ringfree_files.read"](__salt__["cloudstor.snapshot_paths"]()["vz_conf"])
-    return __utils__["ringfree_conf.effective"](ctid, above, before[f"{ctid}.conf"]["data"])["private"]
+    datas = {ctid: before.get(f"{ctid}.conf", {}).get("data") for ctid in ctids}
+    return {
+        ctid: __utils__["ringfree_conf.effective"](ctid, above, data)["private"]
+        for ctid, data in datas.items()
+        if data is not None
+    }
+
+
+def _local(ctid):
+    """A container's local private area: where its conf of before leads."""
+    return homes([ctid])[ctid]
+
+
+def _must_have_homes():
+    """A committed node does not begin its way back when there is nothing left to start a container from."""
+    if __salt__["cloudstor.state"]() != "nfs":
+        return
+    nothing = "Nothing was stopped and nothing was changed"
+    try:
+        known = homes(__salt__["vz.manifest"]() or [])
+    except (OSError, ValueError) as error:
+        raise CommandExecutionError(f"the confs of before cannot be read: {error}. {nothing}") from error
+    gone = [ctid for ctid, home in known.items() if not os.path.isdir(home or "")]
+    if gone:
+        told = __salt__["ringfree_cleanup.whereabouts"](gone)
+        raise CommandExecutionError(
+            f"there is no way back to local storage as things are: {'; '.join(told)}. {nothing}"
+        )
 
 
 def _list_changes(ctids):

@@ -15,6 +15,7 @@ import getpass
 import itertools
 import logging
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -841,6 +842,104 @@ def wait_idle(nodes, pillar=None, raises=True):
                 _ask([node], "saltutil.kill_job", [job["jid"]])
             _ask(names, "ringfree_revert.end_busy")
         time.sleep(1)
+
+
+# --- cleanup ----------------------------------------------------------------------------------------------------------
+
+
+def consent(*nodes):
+    """
+    Show what a cleanup would move aside or delete on nodes, and give the word for it.
+
+    The word counts for ``ringfree:cleanup:consent`` minutes, for these nodes, for one run, and for exactly this list.
+
+    Returns text: the list, what is left alone and why, and the command.  Raises CommandExecutionError when something
+    cannot be known.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run ringfree.consent node001 node002
+    """
+    settings = _settings()
+    names = _names(nodes, settings)
+    word = f"{secrets.token_hex(2)}-{secrets.token_hex(2)}"
+    faults = _sync(names)
+    asked = _ask(names, "ringfree_cleanup.consent", [word, names, getpass.getuser()]) if not faults else {}
+    faults = faults or asked["faults"]
+    if faults:
+        return _refuse("\n".join([*faults, "Nothing was touched, and no consent was given."]))
+    lines, items = [], []
+    for node in names:
+        found = asked["answers"][node]
+        items += found["items"]
+        lines += [f"{node}:", *map(_cleanup_line, found["items"])]
+        lines += [f"  left alone  {entry['what']}: {entry['why']}" for entry in found["left"]]
+    if not items:
+        return "\n".join([*lines, "There is nothing to clean up."])
+    pillar = salt.utils.json.dumps({"nodes": names, "consent": word})
+    total = sum(item["bytes"] for item in items) / 1e6
+    minutes = settings["cleanup"]["consent"]
+    lines.append(
+        f"{len(items)} directories, {total:.1f} MB. This and nothing else, within {minutes} minutes:"
+    )
+    return "\n".join([*lines, f"  salt-run state.orch cleanup pillar='{pillar}'"])
+
+
+def _cleanup_line(item):
+    """One line of the list that a consent is for."""
+    what = {
+        "private": f"container {item['ctid']} {item['name'] or ''}".strip(),
+        "replaced": "what a way back replaced",
+    }
+    since = {"move aside": "on NFS for", "delete": "aside for"}[item["action"]]
+    since = "replaced" if (item["action"], item["kind"]) == ("move aside", "replaced") else since
+    words = [
+        f"{item['files']} files",
+        f"{item['bytes'] / 1e6:.1f} MB",
+        f"{since} {item['age'] / 86400:.1f} days",
+    ]
+    if item["missing"]:
+        words.append(f"{item['missing']} of them are not on the share any more")
+    return f"  {item['action']:<10}  {item['path']} ({what[item['kind']]}): {', '.join(words)}"
+
+
+def consented(word, nodes, pillar=None, raises=True):
+    """
+    Begin a cleanup with a consent, on all of its nodes or on none.
+
+    word
+        The word that :py:func:`consent` gave.
+
+    nodes
+        List of nodes.
+
+    pillar : None
+        The value of the pillar key ``ringfree``; ``None`` for the master's own.
+
+    raises : True
+        Whether a refusal is an exception, or a dictionary with ``Error`` (for orchestrations).
+
+    Returns the list of nodes.  Raises CommandExecutionError when the consent does not count on one of them.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run ringfree.consented 7f3a-91c2 '["node001"]'
+    """
+    names = _names(nodes, _settings(pillar))
+    if not word:
+        return _refuse(
+            f"Nobody has consented to this. Nothing was touched. See what would go, and get the word: "
+            f"'salt-run ringfree.consent {' '.join(names)}'",
+            raises,
+        )
+    asked = _ask(names, "ringfree_cleanup.take", [str(word), names])
+    if asked["faults"]:
+        return _refuse("\n".join(asked["faults"]), raises)
+    return names
 
 
 # --- after ------------------------------------------------------------------------------------------------------------

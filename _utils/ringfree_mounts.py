@@ -197,6 +197,49 @@ def users(mounts: list[Mount], mountpoint: str) -> list[Mount]:
     return [m for m in mounts if m is not mount and (m["id"] in below or _shows_part_of(m, mount))]
 
 
+def place(mounts: list[Mount], path: str) -> dict[str, Any] | None:
+    """
+    Where a path lies, in words that hold in every mount namespace.
+
+    Args:
+        mounts: what :func:`parse` returned.
+        path: an absolute path without symbolic links.
+
+    Returns:
+        ``{"device": "major:minor", "directory": path within that file system, "fstype": text, "mount_point": bool}``,
+        None if the table cannot tell.
+    """
+    mount = covering(mounts, path)
+    if mount is None:
+        return None
+    return {
+        "device": mount["device"],
+        "directory": _directory(mount, path),
+        "fstype": mount["fstype"],
+        "mount_point": mount["mountpoint"] == _normal(path),
+    }
+
+
+def showing(mounts: list[Mount], path: str, where: dict[str, Any]) -> list[Mount]:
+    """
+    The mounts that lie on a directory or below it, or that show it, or a part of it, elsewhere.
+
+    A mount of which the directory is only a part, such as that of the whole disk, is none of them.
+
+    Args:
+        mounts: what :func:`parse` returned, also for a process of another mount namespace.
+        path: the directory.
+        where: what :func:`place` says of it.
+    """
+
+    def shows(mount: Mount) -> bool:
+        if mount["fstype"] == "simfs":
+            return _is_inside(mount["source"], path)
+        return mount["device"] == where["device"] and _is_inside(mount["root"], where["directory"])
+
+    return [mount for mount in mounts if _is_inside(mount["mountpoint"], path) or shows(mount)]
+
+
 def _shows_part_of(mount: Mount, other: Mount) -> bool:
     """Whether a mount shows a directory that another one shows as well."""
     if mount["fstype"] == "simfs":

@@ -259,6 +259,12 @@ KEYS = {
         "data": (_one_of("discard", "sync_back"), "discard"),
         "idle": (_number(1, 3600), 60),
     },
+    "cleanup": {
+        "age": (_number(0, 3650, whole=False), 14),
+        "keep": (_number(0, 3650, whole=False), 7),
+        "present": (_number(0, 100), 90),
+        "consent": (_number(1, 60), 10),
+    },
     "confirm": (_one_of("auto", "manual"), "auto"),
     "confirm_within": (_number(10, 86400), 3600),
     "window": {

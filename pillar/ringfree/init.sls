@@ -118,6 +118,17 @@ ringfree:
     # Seconds that a rollback, or the dead-man, waits for whatever still runs on the node, before it ends that.
     idle: 60
 
+  # What 'salt-run state.orch cleanup' takes away on the nodes, once a migration is long done.
+  cleanup:
+    # Days that a container was on NFS, committed, before its local private area may be moved aside; and days that it is
+    # kept there before it may be deleted.
+    age: 14
+    keep: 7
+    # How many in a hundred of the local files the share's copy must still have.
+    present: 90
+    # Minutes within which a consent ('salt-run ringfree.consent node001') has to be used. 1 to 60.
+    consent: 10
+
   # When nodes may move: local times of the master in quotes; the window may go over midnight. None by default. For one
   # night: salt-run state.orch migrate pillar='{"deadline": "04:30"}'. Before each part of each node there must be time
   # for the rest and for the way back, by what was measured on this fleet before; until every part was measured `reserve`

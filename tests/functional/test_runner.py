@@ -668,3 +668,93 @@ def test_a_commit_that_fails_says_why(reporting):
     reporting.answers["state.sls"] = lambda node: bad
     with pytest.raises(CommandExecutionError, match="container 101 does not run"):
         reporting("commit", "node001")
+
+
+# --- cleanup ----------------------------------------------------------------------------------------------------------
+
+GOES = {
+    "action": "move aside",
+    "kind": "private",
+    "ctid": 101,
+    "name": "PBX",
+    "path": "/vz/private/101",
+    "source": "/vz/private/101",
+    "inode": 7,
+    "bytes": 365_000_000,
+    "files": 12000,
+    "missing": 3,
+    "age": 15 * 86400,
+}
+STAYS = {"what": "container 103, /vz/private/103", "why": "it was not moved to NFS"}
+
+
+@pytest.fixture
+def cleanup(master, monkeypatch):
+    """A master whose nodes are in order."""
+    monkeypatch.setattr(
+        master.module, "_settings", lambda pillar=None: ringfree_pillar.validate(PILLAR)["settings"]
+    )
+    for function in ("saltutil.sync_all", "saltutil.refresh_pillar", "ringfree_cleanup.take"):
+        master.answers[function] = True
+    return master
+
+
+def test_h30_a_consent_shows_what_goes_and_gives_a_word_for_it(cleanup):
+    cleanup.answers["ringfree_cleanup.consent"] = lambda node: {
+        "node": node,
+        "items": [GOES] if node == "node001" else [],
+        "left": [STAYS],
+    }
+    said = cleanup("consent", "node001", "node002")
+    for text in (
+        "move aside  /vz/private/101 (container 101 PBX): 12000 files, 365.0 MB, on NFS for 15.0 days, 3 of them are",
+        "left alone  container 103, /vz/private/103: it was not moved to NFS",
+        "within 10 minutes",
+    ):
+        assert text in said
+    (asked,) = [arg for function, _, arg in cleanup.asked if function == "ringfree_cleanup.consent"]
+    word, nodes, _ = asked
+    assert nodes == ["node001", "node002"]
+    assert f'"nodes": ["node001", "node002"], "consent": "{word}"' in said
+    cleanup("consent", "node001", "node002")
+    assert cleanup.asked[-1][2][0] != word, "each time another word"
+
+
+def test_h30_without_anything_to_remove_there_is_no_word(cleanup):
+    cleanup.answers["ringfree_cleanup.consent"] = {"ret": {"items": [], "left": [STAYS]}, "retcode": 0}
+    said = cleanup("consent", "node001")
+    assert "nothing to clean up" in said and "state.orch" not in said
+
+
+def test_h30_a_node_that_does_not_answer_gets_no_consent(cleanup):
+    cleanup.answers["ringfree_cleanup.consent", "node001"] = {
+        "ret": {"items": [GOES], "left": []},
+        "retcode": 0,
+    }
+    with pytest.raises(CommandExecutionError, match="node002: does not answer") as error:
+        cleanup("consent", "node001", "node002")
+    assert "no consent was given" in str(error.value)
+
+
+@pytest.mark.parametrize("nodes", [(), ("node077",)])
+def test_h30_a_consent_names_its_nodes(cleanup, nodes):
+    with pytest.raises(CommandExecutionError, match="not in ringfree:nodes"):
+        cleanup("consent", *nodes)
+
+
+def test_h30_a_run_begins_with_a_consent_on_all_nodes_or_on_none(cleanup):
+    nodes = ["node001", "node002"]
+    assert cleanup("consented", "7f3a-91c2", nodes) == nodes
+    refused = {"ret": "the consent '7f3a-91c2' has expired. Nothing was touched.", "retcode": 1}
+    cleanup.answers["ringfree_cleanup.take", "node002"] = refused
+    answer = cleanup("consented", "7f3a-91c2", nodes, raises=False)
+    assert answer["Error"].startswith("node002: the consent '7f3a-91c2' has expired")
+
+
+@pytest.mark.parametrize("word", [None, ""])
+def test_h30_nobody_is_asked_without_a_word(cleanup, word):
+    answer = cleanup("consented", word, ["node001"], raises=False)
+    assert (
+        "'salt-run ringfree.consent node001'" in answer["Error"] and "Nothing was touched" in answer["Error"]
+    )
+    assert cleanup.asked == []

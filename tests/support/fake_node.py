@@ -110,7 +110,15 @@ PROGRAMS = {
         [ -d $source ] || missing $source
         rule rsync.$(basename $source) "$@"
         if [ $dry ]; then
-            diff -rq --no-dereference $source $target | sed "s/^/>f.st...... /"
+            diff -rq --no-dereference $source $target | while read -r line; do
+                case $line in
+                    # Every file of a directory that is here only.
+                    "Only in ${target%/}"*)
+                        gone=${line#Only in }; gone=${gone%%: *}/${line#*: }
+                        find "$gone" | sed "s|^${target%/}/*|*deleting   |" ;;
+                    *) echo ">f.st...... $line" ;;
+                esac
+            done
             exit 0
         fi
         mkdir $target 2>/dev/null

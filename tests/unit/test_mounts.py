@@ -474,3 +474,43 @@ def test_a_path_lies_on_the_mount_that_the_kernel_says(steps, tmp_path_factory):
     seen, text = json.loads(result.stdout)
     mine = mounts.parse(text)
     assert {path: mounts.covering(mine, path)["id"] for path in seen} == seen
+
+
+# --- what shows a directory ---------------------------------------------------------------------------------------
+
+DISK = """1 0 8:1 / / rw - ext4 /dev/sda1 rw
+2 1 8:2 /srv/vz /vz rw - ext4 /dev/sdb1 rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("3 2 8:3 / /vz/private/101 rw - ext4 /dev/sdc1 rw", True),
+        ("3 2 8:3 / /vz/private/101/srv rw - ext4 /dev/sdc1 rw", True),
+        ("3 1 8:2 /srv/vz/private/101 /mnt rw - ext4 /dev/sdb1 rw", True),
+        ("3 1 8:2 /srv/vz/private/101/etc /mnt rw - ext4 /dev/sdb1 rw", True),
+        ("3 1 0:9 / /vz/root/101 rw - simfs /vz/private/101 rw", True),
+        ("3 1 8:2 /srv/vz/private/1011 /mnt rw - ext4 /dev/sdb1 rw", False),
+        ("3 1 8:2 /srv/vz/private /mnt rw - ext4 /dev/sdb1 rw", False),
+        ("3 1 8:1 /srv/vz/private/101 /mnt rw - ext4 /dev/sda1 rw", False),
+        ("3 1 0:9 / /vz/root/102 rw - simfs /vz/private/102 rw", False),
+        ("3 1 0:50 / /vz/nfsprivate rw - fuse.nfs 10.0.0.1:/pbx rw", False),
+    ],
+)
+def test_what_shows_a_directory(line, shown):
+    """H30: nothing is moved or deleted that is mounted somewhere, in whatever namespace."""
+    where = mounts.place(mounts.parse(DISK), "/vz/private/101")
+    assert where == {
+        "device": "8:2",
+        "directory": "/srv/vz/private/101",
+        "fstype": "ext4",
+        "mount_point": False,
+    }
+    found = mounts.showing(mounts.parse(DISK + line + "\n"), "/vz/private/101", where)
+    assert [mount["id"] for mount in found] == [3] * shown
+
+
+def test_a_mount_point_is_one():
+    assert mounts.place(mounts.parse(DISK), "/vz")["mount_point"] is True
+    assert mounts.place([], "/vz") is None
