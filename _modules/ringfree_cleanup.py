@@ -645,7 +645,7 @@ def _move(item, stamp):
     if item["kind"] == "replaced":
         base, new = os.path.dirname(above), f"{replaced.strip('.')}-{name}"
     kept = f"{base}/{removed}/{stamp}/{new}"
-    __utils__["ringfree_cleanup.parts"](kept)
+    _parts(kept)
     if os.path.lexists(kept):
         raise CommandExecutionError(f"{kept} is there already; {path} was left in its place")
     entry = {key: item[key] for key in ("kind", "ctid", "source", "inode", "bytes", "files")}
@@ -707,7 +707,7 @@ def _delete(item):
     ]
     if area["inode"] != item["inode"]:
         raise CommandExecutionError(f"{kept} is not what the record says")
-    base, stamp, name = __utils__["ringfree_cleanup.parts"](kept)
+    base, stamp, name = _parts(kept)
     removed = __utils__["ringfree_cleanup.folder_names"]()[0]
     _note(kept, "deleting")
     with _folder(base) as parent, _folder(removed, parent) as folder:
@@ -716,6 +716,14 @@ def _delete(item):
         _remove_empty(stamp, folder)
         _remove_empty(removed, parent)
     _note(kept, "deleted")
+
+
+def _parts(kept):
+    """The folder of the private areas, the dated folder, and the name in it."""
+    try:
+        return __utils__["ringfree_cleanup.parts"](kept)
+    except ValueError as error:
+        raise CommandExecutionError(f"{error}; it was not touched") from error
 
 
 def _remove_empty(name, above):
@@ -757,7 +765,7 @@ def _bring_back(area):
     source, kept = area["source"], area["kept"]
     if os.path.lexists(source):
         raise CommandExecutionError(f"{source} is there already; {kept} was left where it is")
-    base, stamp, name = __utils__["ringfree_cleanup.parts"](kept)
+    base, stamp, name = _parts(kept)
     removed = __utils__["ringfree_cleanup.folder_names"]()[0]
     above, home = os.path.split(source)
     _note(kept, "restoring")

@@ -283,6 +283,8 @@ def unsafe(place):
         return [f"{path} is not on local disk ({kind or 'nothing says on what'})"]
     if not place["directory"]:
         return [f"{path} is no directory, or a symbolic link to one"]
+    if os.path.dirname(path) == "/":
+        return [f"{path} lies directly in /, where no folder of ours is made"]
     if place["mount_point"] or not place["same_device"]:
         found.append(f"{path} is a mount point")
     found += [f"{path} is in use: {mount}" for mount in place["mounts"]]

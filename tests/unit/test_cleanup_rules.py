@@ -115,6 +115,7 @@ def test_a_copy_is_complete_when_it_was_and_still_has_most(files, missing, prese
 @pytest.mark.parametrize(
     "change",
     [
+        {"path": "/101"},
         {"directory": False},
         {"fstype": None},
         {"fstype": "nfs"},

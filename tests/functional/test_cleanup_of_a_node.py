@@ -5,6 +5,7 @@ import os
 import time
 
 import pytest
+import ringfree_command
 from migration_steps import apply, until
 from salt.exceptions import CommandExecutionError
 
@@ -292,6 +293,40 @@ def test_a_node_whose_dead_man_is_armed(committed):
     committed.node.minion().modules["ringfree_deadman.arm"](time.time() + 3600)
     found = committed.plan()
     assert found["items"] == [] and "dead-man is armed" in found["left"][0]["why"]
+
+
+def test_h18_a_node_that_somebody_else_works_on(committed):
+    pid = os.getppid()
+    text = {"what": "the way back", "pid": pid, "born": ringfree_command.born(pid), "since": time.time()}
+    (committed.node.folder / "run/holder.json").write_text(json.dumps(text))
+    found = committed.plan()
+    assert found["items"] == [] and "'the way back' works on it" in found["left"][0]["why"]
+    before = committed.node.tree()
+    assert committed.clean()["result"] is False
+    with pytest.raises(CommandExecutionError, match="the way back"):
+        committed.call("restore")
+    assert committed.node.tree() == before
+
+
+def test_a_record_that_leads_elsewhere_deletes_nothing(committed, tmp_path):
+    """A record that somebody edited: only places in our dated folders are ever touched."""
+    committed.cleaned()
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    path = committed.node.folder / "var/cleanup.json"
+    record = json.loads(path.read_text())
+    record["areas"] = [{**record["areas"][0], "kept": str(victim), "inode": victim.stat().st_ino}]
+    path.write_text(json.dumps(record))
+    committed.node.pillar["cleanup"]["present"] = 0
+    committed.copied_last()
+    (victim / "etc").mkdir()
+    committed.copied_last()
+    committed.consent()
+    ret = committed.clean()
+    assert ret["result"] is False and "no place in a dated folder" in ret["comment"]
+    with pytest.raises(CommandExecutionError, match="no place in a dated folder"):
+        committed.call("restore", 101)
+    assert (victim / "etc").is_dir()
 
 
 def test_a_symbolic_link_is_not_followed(committed, tmp_path):

@@ -1,0 +1,154 @@
+"""Trouble in the middle of a migration: a full SAN, an NFS server that dies and comes back, a minion that freezes, a
+second operator, an admin with vzctl.
+
+Two nodes; the tests stand in the order of one night, and each leaves the fleet as the next one finds it. Whatever
+happens, a node ends wholly on one store with all its containers, each once, and no record is lost."""
+
+import json
+import time
+
+import checker
+import local_side
+import pytest
+from fleet_under_test import Gate, Overlay, Run, migrate, start
+from lab_client import wait_for
+
+FLEET = {"nodes": 2, "cts": 3}
+NODES = ("node001", "node002")
+ONLY = {node: "pillar=" + json.dumps({"nodes": [node]}) for node in NODES}
+#: Holds every stop on a node once its container is down, before anything is copied.
+STOP_GATE = """#!/bin/sh
+[ -e /run/stop-gate ] || exit 0
+: >/run/stop-gate.waiting
+n=0
+while [ -e /run/stop-gate ]; do n=$((n + 1)); [ "$n" -gt 2500 ] && exit 1; sleep 0.1; done
+"""
+
+
+@pytest.fixture(scope="module")
+def overlay(lab):
+    """The pillar of a small fleet."""
+    overlay = Overlay(lab)
+    exempt = "    exempt:\n      revnat: [asterisk]\n      revnat beta: [asterisk]"
+    overlay.write("node001", (exempt, "    exempt: {}"))
+    overlay.write("init", ("  node: true", "  node: false"))
+    return overlay
+
+
+@pytest.fixture(scope="module")
+def before(lab, overlay):
+    """The fleet before anything, with gates on its nodes."""
+    for node in NODES:
+        Gate(lab, node).install()
+        lab.write(node, "/etc/vz/conf/vps.umount", STOP_GATE, "0755")
+    return checker.remember(lab, NODES)
+
+
+def back(lab, run, node, before):
+    """Assert that a run failed, that its node is back by itself, whole, and that its last words say so."""
+    assert run.code == 1, run
+    assert f"{node} is back on local storage, 3 of 3 containers answer." in run.err, run
+    assert local_side.faults(lab, node, before[node]) == []
+
+
+def settled(lab, run, node, before):
+    """Assert that a node is wholly on one store, and that the run said which."""
+    if run.code == 0:
+        assert f"{node} is on NFS, 3 of 3 containers answer." in run.err, run
+        return
+    if f"{node} is in flight" in run.err:
+        # The share was silent when the node wanted to go back: one command once it answers again.
+        command = lab.start("salt-run", "state.orch", "rollback", ONLY[node], "--out=json")
+        assert command.wait() == 0, command.err
+        assert local_side.faults(lab, node, before[node]) == []
+        return
+    back(lab, run, node, before)
+
+
+def after(seconds):
+    """Let a fault stand for some time."""
+    end = time.monotonic() + seconds
+    wait_for(lambda: time.monotonic() > end, "time to pass", seconds + 60)
+
+
+def test_the_san_is_full_when_the_last_changes_are_copied(lab, before):
+    """The containers are down and the share takes nothing any more: everything runs at home again, by itself."""
+    node = "node001"
+    lab.on(node, "touch", "/run/stop-gate")
+    command = start(lab, ONLY[node])
+    try:
+        waiting = ("test", "-e", "/run/stop-gate.waiting")
+        wait_for(lambda: command.ended or lab.try_on(node, *waiting)[0] == 0, "a stop", 300)
+        assert not command.ended, command.err
+        lab.must("fault", "san-full", "san1")
+        lab.on(node, "rm", "/run/stop-gate")
+        run = Run(command)
+    finally:
+        lab.on(node, "rm", "-f", "/run/stop-gate")
+        lab.must("heal")
+    assert "No space left on device" in run.err, run
+    back(lab, run, node, before)
+
+
+def test_the_nfs_server_dies_while_containers_start_and_comes_back(lab, before):
+    """H13: gone for ten seconds in the middle of a start; the migration ends well, or the node goes back."""
+    node = "node001"
+    gate = Gate(lab, node)
+    gate.close()
+    command = start(lab, ONLY[node])
+    gate.wait(command)
+    lab.must("fault", "ganesha-kill", "san1")
+    gate.open()
+    after(10)
+    lab.must("heal")
+    run = Run(command)
+    settled(lab, run, node, before)
+    if run.code == 0:
+        assert checker.faults(lab, {node: before[node]}) == []
+
+
+def test_an_admin_stops_a_container_while_the_run_waits(lab, overlay, before):
+    """H09: it is not committed without it, nobody starts it past the guard, and at home it runs again."""
+    node = "node002"
+    overlay.write("init", ("  node: true", "  node: false"), ("  confirm: auto", "  confirm: manual"))
+    command = start(lab, ONLY[node])
+    wait_for(
+        lambda: command.ended or command.said(f"'salt-run ringfree.commit {node}' keeps it there"),
+        "the question",
+        300,
+    )
+    assert not command.ended, command.err
+    lab.on(node, "vzctl", "stop", 202)
+    code, said = lab.salt_run("ringfree.commit", node)
+    assert code == 1 and "nothing was confirmed: container 202 does not run" in said
+    code, said = lab.try_on(node, "vzctl", "start", 202)
+    assert code == 105, said
+    lab.must("salt-run", "ringfree.abort")
+    back(lab, Run(command), node, before)
+    overlay.write("init", ("  node: true", "  node: false"))
+
+
+def test_a_minion_freezes_and_a_second_operator_comes(lab, before):
+    """H16, H18: the other run is refused and names the first; the frozen one goes on as if nothing had been."""
+    node = "node002"
+    gate = Gate(lab, node)
+    gate.close()
+    command = start(lab, ONLY[node])
+    gate.wait(command)
+    second = migrate(lab, ONLY[node])
+    assert second.code == 1, second
+    for text in ("'migrate' runs since", "started by root as process", "Nothing was touched"):
+        assert text in second.err, second
+    lab.must("fault", "minion-freeze", node)
+    gate.open()
+    after(15)
+    assert not command.ended, command.err
+    lab.must("heal")
+    settled(lab, Run(command), node, before)
+
+
+def test_after_all_this_the_fleet_moves(lab, before):
+    """One more run, and the independent check finds nothing: nothing lost, doubled, or left behind."""
+    run = migrate(lab)
+    assert run.code == 0, run
+    assert checker.faults(lab, before) == []
