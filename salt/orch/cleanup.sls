@@ -9,3 +9,4 @@
     - sls: ringfree.cleanup
     - pillar: {{ {'consent': pillar['consent']} | json }}
     - timeout: {{ ringfree.get('timeout', 120) }}
+    - queue: 100
