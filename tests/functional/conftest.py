@@ -85,6 +85,8 @@ PLACES = {
         "PROC": "proc",
     },
     "ringfree_revert.plan": {"CHANGED": "var/changed", "FSTAB": "etc/fstab", "PROC": "proc"},
+    "ringfree_replica.records": {"STATE_DIR": "var/replica", "RUN_DIR": "run"},
+    "ringfree_failover.look": {"FSTAB": "etc/fstab", "PROC": "proc"},
     "ringfree_run.holder": {"ORDERS": "run/orders.json", "HOLDER": "run/holder.json"},
     "ringfree_monitoring.record": {"RECORD": "var/monitoring.json"},
 }

@@ -15,7 +15,7 @@ from pathlib import Path
 
 SERVER, SECOND = "10.77.0.21", "10.77.0.22"
 #: What a dry run may leave: copies of what is on the SAN, the shared connection, and what the tests note themselves.
-NOT_COMPARED = ("calls", "rules", "run", "var/owners-on-share", "var/confs-on-share")
+NOT_COMPARED = ("calls", "rules", "run", "var/owners-on-share", "var/confs-on-share", "var/replica")
 
 HEAD = """
 W=@FOLDER@

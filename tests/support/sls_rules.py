@@ -45,6 +45,7 @@ READS = {
     "grains.filter_by",
     "match.filter_by",
     "pillar.get",
+    "ringfree_nfs.server",
     "slsutil.merge",
     "slsutil.merge_all",
 }
