@@ -94,7 +94,9 @@ def records(san):
             entries = __utils__["ringfree_files.read_folder"](os.path.join(here, folder))
             for name, entry in entries.items():
                 record = _loaded(san, f"{folder}/{name}", entry.get("data"), folder, faults)
-                if record:
+                if record and folder == "owner" and not name.isdigit():
+                    faults.append(f"{_named(san)}, .ringfree/{folder}/{name}: is no container")
+                elif record:
                     found[key][int(name) if folder == "owner" else name] = record
     if faults:
         raise CommandExecutionError("; ".join(faults))

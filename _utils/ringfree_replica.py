@@ -296,7 +296,7 @@ def filters(share, ctids, nodes=()):
     if share == "conf":
         # Confs of containers that are not copied stay as they are; every other file goes along.
         named = [f"--include=/{ctid}.*" for ctid in ctids]
-        return [*named, "--exclude=/[0-9]*.*", f"--exclude=/{FOLDER}/"]
+        return [*named, "--exclude=/[1-9]*.*", f"--exclude=/{FOLDER}/"]
     names = [f"/{ctid}/***" for ctid in ctids]
     names += [f"/{FOLDER}/", f"/{FOLDER}/owner/", *(f"/{FOLDER}/owner/{ctid}" for ctid in ctids)]
     names += [f"/{FOLDER}/{LIVE}/", *(f"/{FOLDER}/{LIVE}/{node}" for node in nodes)]
