@@ -1655,9 +1655,12 @@ def preflight():
         settings()
         report["state"] = state()
         report["notes"] += filter(None, [__salt__["ringfree_nfs.told_otherwise"]()])
-        report["findings"] += filter(None, [__salt__["ringfree_failover.between"]()])
+        between = __salt__["ringfree_failover.between"]()
     except CommandExecutionError as error:
         report["findings"].append(str(error))
+        return report
+    if between:
+        report["findings"].append(between)
         return report
     if "vz.status" not in __salt__:
         report["findings"].append("vzctl or vzlist is not installed: this is no OpenVZ node")
