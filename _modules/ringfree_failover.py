@@ -227,6 +227,8 @@ def _look_at_copy(seen, fact, accept_age, limit):
         return
     seen["copy"] = _can_copy(source, seen["hung"])
     at = __utils__["ringfree_replica.copied"](there["markers"], source, ctids)
+    if there["live"].get(seen["node"], {}).get("san") == to:
+        at = {"at": None, "missing": ctids}  # it was live there since, and has not been copied to again
     seen["copy_at"] = at["at"] if at["at"] is not None else fact.get("copy_at", {}).get(to)
     seen["lost"] = None if seen["copy"] else seen["copy_at"]
     first = (

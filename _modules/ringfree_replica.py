@@ -368,28 +368,33 @@ def trees(san):
     return sorted(__utils__["ringfree_replica.trees"](listed))
 
 
-def _take_turn(target):
-    """Announce a copy on its target: whatever was planned before, and has not begun, cannot begin any more."""
+def _take_turn(target, node=None):
+    """
+    Announce a copy on its target: a replication that was planned before, and has not begun, cannot begin any more.
+
+    Last copies of several nodes stand beside each other: each has a word of its own.
+    """
     turn = secrets.token_hex(8)
-    write(target, "private", {"turn": f"{turn}\n"})
+    names = {__utils__["ringfree_replica.turn_file"](who) for who in (None, node)}
+    write(target, "private", dict.fromkeys(names, f"{turn}\n"))
     return turn
 
 
-def _copy(source, target, ctids, nodes, turn, by, dry_run=False):
+def _copy(source, target, ctids, nodes, turn, by, dry_run=False, node=None):
     """Copy some containers with their confs and records; returns the differences when it is a dry run."""
     wanted = _settings()["replication"]
     differences = []
     for share in ("private", "conf"):
         # Confs last: they lead to the private areas.
         rules = __utils__["ringfree_replica.filters"](share, ctids, nodes)
-        argv = _command(by, source, target, share, rules, turn, dry_run)
+        argv = _command(by, source, target, share, rules, turn, dry_run, node)
         result = __utils__["ringfree_command.run"](argv, deadline=wanted["deadline"] + 30)
         _must_be_good(result, running=not dry_run, target=target)
         differences += __utils__["ringfree_sync.differences"](result["out"]) if dry_run else []
     return differences
 
 
-def _command(by, source, target, share, rules, turn, dry_run):
+def _command(by, source, target, share, rules, turn, dry_run, node):
     """The rsync from one SAN to the other: run by the SAN itself, or by this node from the mounted share."""
     settings = _settings()
     wanted, export = settings["replication"], _export(share)
@@ -409,7 +414,9 @@ def _command(by, source, target, share, rules, turn, dry_run):
         ssh = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=10"]
         ssh += ["-l", settings["ssh"]["user"], "-p", str(settings["ssh"]["port"])]
         argv = __utils__["ringfree_sync.rsync"](f"{export}/", to, ssh, **options)
-    receiver = __utils__["ringfree_replica.receiver"](_export("private"), turn, 0)
+    # A last copy waits for that of another node; less long than rsync itself waits for a word.
+    wait = wanted["timeout"] - 5 if node else 0
+    receiver = __utils__["ringfree_replica.receiver"](_export("private"), turn, wait, node=node)
     argv = [*argv[:-2], *rules, f"--rsync-path={receiver}", *argv[-2:]]
     if by == "node":
         return argv
@@ -474,8 +481,8 @@ def last_copy(source, target, ctids, by=None):
     for left in (2, 1, 0):
         turn = settle(target)
         try:
-            _copy(source, target, ctids, [], turn, by)
-            unlike = _copy(source, target, ctids, [], turn, by, dry_run=True)
+            _copy(source, target, ctids, [], turn, by, node=node)
+            unlike = _copy(source, target, ctids, [], turn, by, dry_run=True, node=node)
             break
         except _Overtaken:
             if not left:
@@ -503,9 +510,10 @@ def settle(target):
 
         salt node001 ringfree_replica.settle secondary
     """
-    turn = _take_turn(target)
+    node = __salt__["cloudstor.node"]()
+    turn = _take_turn(target, node)
     wait = _settings()["replication"]["timeout"] + 30  # by then rsync has given up on a SAN that died
-    free = __utils__["ringfree_replica.receiver"](_export("private"), turn, wait, "true")
+    free = __utils__["ringfree_replica.receiver"](_export("private"), turn, wait, "true", node)
     address = _address(target)
     argv = [*__salt__["cloudstor.connection"](address), address, free]
     _run(argv, wait + 30, f"{_named(target)} does not come to rest")
@@ -546,6 +554,8 @@ def status():
         owners, answers = there["owners"], False
     mine = [ctid for ctid, owner in owners.items() if owner["node"] == node and owner["store"] == "nfs"]
     seen = __utils__["ringfree_replica.copied"](there["markers"], source, mine)
+    if there["live"].get(node, {}).get("san") == target:
+        seen = {"at": None, "missing": mine}  # it was live there since, and has not been copied to again
     head += "" if answers else ", which does not answer"
     if seen["at"] is None:
         lacking = ", ".join(map(str, seen["missing"]))

@@ -303,7 +303,19 @@ def filters(share, ctids, nodes=()):
     return [*(f"--include={name}" for name in names), f"--exclude=/{FOLDER}/**", "--exclude=/*"]
 
 
-def receiver(export, turn, wait, program="rsync"):
+def turn_file(node=None):
+    """
+    Where the word of a copy is kept on its target.
+
+    node : None
+        The node whose failover makes the copy; ``None`` for a replication.
+
+    Returns the name of the file below ``.ringfree``.
+    """
+    return f"{TURN}.{node}" if node else TURN
+
+
+def receiver(export, turn, wait, program="rsync", node=None):
     """
     What rsync starts on the SAN that receives a copy.
 
@@ -319,10 +331,23 @@ def receiver(export, turn, wait, program="rsync"):
     program : rsync
         The program.
 
+    node : None
+        The node whose failover makes this copy: only another one of its own may overtake it.
+
     Returns the value of ``--rsync-path``: a command line for the shell on the SAN.
     """
     folder = f"{export}/{FOLDER}"
-    words = ["sh", "-c", RECEIVER, "sh", f"{folder}/{LOCK}", str(wait), f"{folder}/{TURN}", turn, program]
+    words = [
+        "sh",
+        "-c",
+        RECEIVER,
+        "sh",
+        f"{folder}/{LOCK}",
+        str(wait),
+        f"{folder}/{turn_file(node)}",
+        turn,
+        program,
+    ]
     return shlex.join(words)
 
 

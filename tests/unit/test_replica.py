@@ -240,3 +240,14 @@ def test_fstab_changes_in_our_block_only():
     assert done == FSTAB.replace(b"10.0.0.1:/rf", b"10.0.0.2:/rf")
     assert replica.swap(done, b"# ringfree: mounts", b"# ringfree: end", "10.0.0.2", "10.0.0.1") == FSTAB
     assert replica.swap(b"", b"#", b"#", "a", "b") == b""
+
+
+def test_the_last_copies_of_two_nodes_do_not_overtake_each_other(tmp_path):
+    """Only a replication, and another failover of the same node, are refused by a later word."""
+    folder = tmp_path / ".ringfree"
+    folder.mkdir()
+    for name, word in (("turn", "second"), ("turn.node001", "first"), ("turn.node002", "second")):
+        (folder / name).write_text(f"{word}\n")
+    for node, code in (("node001", 0), ("node002", 76), (None, 76)):
+        words = shlex.split(replica.receiver(str(tmp_path), "first", 0, "true", node))
+        assert subprocess.run(words, capture_output=True).returncode == code
