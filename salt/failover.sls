@@ -67,6 +67,7 @@ Monitoring is silent:
     - tgt_type: list
     - sls: ringfree.monitoring.silent
     - timeout: {{ timeout }}
+    - queue: 100
     - require:
       - salt: Nothing stands in the way
 {%- endif %}
@@ -91,6 +92,7 @@ Monitoring is back:
     - tgt_type: list
     - sls: ringfree.monitoring.restored
     - timeout: {{ timeout }}
+    - queue: 100
     - require:
       - salt: The failover begins
 {%- endif %}

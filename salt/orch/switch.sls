@@ -19,4 +19,5 @@
     - sls: ringfree.failover
     - pillar: {{ {'to': pillar['to'], 'accept_age': pillar['accept_age'], 'max_age': pillar['max_age']} | json }}
     - timeout: {{ pillar['ringfree'].get('timeout', 120) }}
+    - queue: 100
     - failhard: true

@@ -45,7 +45,6 @@ READS = {
     "grains.filter_by",
     "match.filter_by",
     "pillar.get",
-    "ringfree_nfs.server",
     "slsutil.merge",
     "slsutil.merge_all",
 }
