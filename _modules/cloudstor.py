@@ -387,9 +387,10 @@ def status():
     Where this node and its containers are: the journal beside what mountinfo, vzlist and the confs say.
 
     Returns ``{"node": text, "state": text, "since": seconds or None, "steps": {step: {phase: seconds}},
-    "journal_fault": text or None, "mounted": {share: source or None}, "deadman": text, "containers": {ctid: {"name",
-    "running", "store", "ok", "why", "steps"}}}``; ``store`` is ``local``, ``nfs`` or ``-`` for a container that is
-    down; ``deadman`` says when the node goes back by itself, or that it did.
+    "journal_fault": text or None, "mounted": {share: source or None}, "san": text, "deadman": text, "containers":
+    {ctid: {"name", "running", "store", "ok", "why", "steps"}}}``; ``store`` is ``local``, ``nfs`` or ``-`` for a
+    container that is down; ``san`` is ``primary`` or ``secondary``, whichever is in use, and says so when the pillar
+    says the other one; ``deadman`` says when the node goes back by itself, or that it did.
 
     CLI Example:
 
@@ -425,6 +426,7 @@ def status():
         "steps": told["steps"],
         "journal_fault": found["fault"],
         "mounted": {share: entry["source"] for share, entry in __salt__["ringfree_nfs.in_use"]().items()},
+        "san": __salt__["ringfree_nfs.told_otherwise"]() or __salt__["ringfree_nfs.san"](),
         "deadman": _deadman(told["state"], told.get("facts", {}).get("deadman")),
         "containers": seen,
     }
@@ -467,6 +469,9 @@ def whereabouts():
 
         salt node001 cloudstor.whereabouts
     """
+    between = __salt__["ringfree_failover.between"]()
+    if between:
+        return between
     found = status()
     if found["state"] == "local" and not found["steps"]:
         return f"{node()} was not touched, it is on local storage."
@@ -487,6 +492,7 @@ def whereabouts():
         said = f"{node()} is {store}, {_answering(moving)} of {len(moving)} containers answer"
         astray = [word for word in where if word != found["state"]]
         sentences = [f"{said}: {counts}." if astray else f"{said}.", found["deadman"]]
+        sentences += [__salt__["ringfree_failover.told"]()] if found["state"] == "nfs" else []
     return " ".join(filter(None, sentences))
 
 
@@ -761,8 +767,8 @@ def host_keys(test=False):
     return {path: {"old": "missing or different", "new": "the host keys of the pillar"}}
 
 
-def _remote(path):
-    return f"{__salt__['ringfree_nfs.server']()}:{path}"
+def _remote(path, server=None):
+    return f"{server or __salt__['ringfree_nfs.server']()}:{path}"
 
 
 def _rsync(source, target, deadline=600, **options):
@@ -785,7 +791,7 @@ def _must_be_good(result):
         raise kind(f"{verdict['why']}: {said}")
 
 
-def remote_names(path, fresh=False):
+def remote_names(path, fresh=False, server=None):
     """
     The names in a directory of the SAN, asked over ssh by rsync.
 
@@ -794,6 +800,9 @@ def remote_names(path, fresh=False):
 
     fresh : False
         Log in anew, which checks key and host key again, instead of using the shared connection.
+
+    server : None
+        The SAN's address; ``None`` for the SAN in use.
 
     Returns a list of names.  Raises CommandExecutionError when the SAN cannot be reached with the pinned host key,
     or the directory is not there.
@@ -810,8 +819,8 @@ def remote_names(path, fresh=False):
         "--no-human-readable",
         "-8",
         "-e",
-        " ".join(_ssh() if fresh else _shared()),
-        _remote(path.rstrip("/") + "/"),
+        " ".join(_ssh() if fresh else _shared(server)),
+        _remote(path.rstrip("/") + "/", server),
     ]
     result = __utils__["ringfree_command.run"](argv, deadline=60)
     _must_be_good(result)
@@ -819,14 +828,32 @@ def remote_names(path, fresh=False):
     return [name.split(" -> ")[0] for name in names if name != "."]
 
 
-def _shared():
+def connection(server):
+    """
+    The ssh command with which this node reaches a SAN, over a connection that is kept for a minute.
+
+    server
+        The SAN's address.
+
+    Returns an argument list without the host.  Raises CommandExecutionError when the SAN cannot be reached.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.connection 10.77.0.22
+    """
+    return _shared(server)
+
+
+def _shared(server=None):
     """
     The ssh command over one connection that all rsyncs of the next minute share; opened when it is not there.
 
     A login is half of a pass over a small container.
     """
     os.makedirs(RUN_DIR, mode=0o700, exist_ok=True)
-    server = __salt__["ringfree_nfs.server"]()
+    server = server or __salt__["ringfree_nfs.server"]()
     argv = _ssh(f"{RUN_DIR}/ssh-{server}")
     if __utils__["ringfree_command.run"]([*argv, "-O", "check", server], deadline=10)["rc"] == 0:
         return argv
@@ -1669,8 +1696,13 @@ def preflight():
     try:
         settings()
         report["state"] = state()
+        report["notes"] += filter(None, [__salt__["ringfree_nfs.told_otherwise"]()])
+        between = __salt__["ringfree_failover.between"]()
     except CommandExecutionError as error:
         report["findings"].append(str(error))
+        return report
+    if between:
+        report["findings"].append(between)
         return report
     if "vz.status" not in __salt__:
         report["findings"].append("vzctl or vzlist is not installed: this is no OpenVZ node")

@@ -19,6 +19,7 @@ __virtualname__ = "ringfree_nfs"
 FOLDER = "/etc/ringfree"
 VARIABLES = ("nfs", "nfsip.1", "nfsip.2", "nfsmounted", "nfsvzconf", "nfsvzroot", "nfsvzstor")
 PROBE = "/run/ringfree/probe"
+ATTEMPT = 10  # seconds that a share has to answer one question
 
 
 def __virtual__():
@@ -29,7 +30,11 @@ def server():
     """
     The address of the SAN that this node is to use.
 
-    Returns the pillar's ``ringfree:nfs:primary`` or ``secondary``, whichever ``ringfree:nfs:use`` names.
+    On a node whose containers may live on the share it is the one that the private share is mounted from, and while
+    that is not mounted the one that /etc/ringfree/nfs names: after a failover the pillar may still say the other one.
+    On a node on local storage, and until a migration mounts the store, it is the one that ``ringfree:nfs:use`` names.
+
+    Returns the address: the pillar's ``ringfree:nfs:primary`` or ``secondary``.
 
     CLI Example:
 
@@ -38,7 +43,104 @@ def server():
         salt node001 ringfree_nfs.server
     """
     nfs = __salt__["cloudstor.settings"]()["nfs"]
+    both = (nfs["primary"], nfs["secondary"])
+    for address in (_mounted_from(), _told()) if _is_bound() else ():
+        if address in both:
+            return address
     return nfs[nfs["use"]]
+
+
+def _is_bound():
+    """Whether this node's containers may live on a SAN, so that the pillar alone does not say on which."""
+    try:
+        found = __salt__["cloudstor.journal"]()
+    except CommandExecutionError:
+        return True  # a damaged journal: what is mounted, and what was written then, is all there is
+    steps = found["steps"]
+    # A way back that could not do everything is local, and what is left of it is to be done on the same SAN.
+    between = found["state"] == "in_flight" or "verified" not in steps.get("revert", {"verified": None})
+    began = any("intent" in steps.get(step, {}) for step in ("mount", "owner"))
+    return found["state"] == "nfs" or (between and began)
+
+
+def _mounted_from():
+    """The server that the private share is mounted from, or None."""
+    entry = _mounted(__salt__["cloudstor.settings"]()["shares"]["private"]["mount"])
+    if not entry or not __utils__["ringfree_mounts.is_nfs"](entry):
+        return None
+    return entry["source"].partition(":")[0]
+
+
+def _told():
+    """What /etc/ringfree/nfs says, or None."""
+    try:
+        data = __utils__["ringfree_files.read"](os.path.join(FOLDER, "nfs"))
+    except OSError:
+        return None
+    return None if data is None else data.decode("utf-8", "replace").strip()
+
+
+def san(address=None):
+    """
+    Which of the two SANs an address is.
+
+    address : None
+        The address; ``None`` for that of the SAN that this node is to use.
+
+    Returns ``primary`` or ``secondary``; ``None`` for a foreign address.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_nfs.san
+    """
+    nfs = __salt__["cloudstor.settings"]()["nfs"]
+    address = address or server()
+    return next((name for name in ("primary", "secondary") if nfs[name] == address), None)
+
+
+def told_otherwise():
+    """
+    What there is to say when the pillar names another SAN than the one in use.  Nothing is changed for it.
+
+    Returns a sentence, or an empty text.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_nfs.told_otherwise
+    """
+    wanted, now = __salt__["cloudstor.settings"]()["nfs"]["use"], san()
+    if now == wanted:
+        return ""
+    return (
+        f"{now} ({server()}) is in use, the pillar says {wanted} (ringfree:nfs:use): set it to {now}, or go back with "
+        f"'salt-run state.orch failover'"
+    )
+
+
+def silent():
+    """
+    The shares that are mounted and do not answer, asked now and with a deadline of ten seconds.
+
+    Returns a list of ``private``, ``root`` and ``conf``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_nfs.silent
+    """
+    shares = __salt__["cloudstor.settings"]()["shares"]
+    questions = {
+        name: ["stat", "--file-system", share["mount"]]
+        for name, share in shares.items()
+        if (entry := _mounted(share["mount"])) and __utils__["ringfree_mounts.is_nfs"](entry)
+    }
+    asked = __utils__["ringfree_command.run_many"](questions, len(shares), ATTEMPT)
+    return sorted(name for name, result in asked if result["rc"] != 0)
 
 
 def variables():
@@ -269,6 +371,37 @@ def probe(share="private"):
     finally:
         unmount(folder)
     return found
+
+
+def try_mount(server, share):
+    """
+    Mount a share of a SAN beside everything else, and unmount it again.
+
+    server
+        The SAN's address.
+
+    share
+        ``private``, ``root`` or ``conf``.
+
+    Returns True.  Raises CommandExecutionError when it cannot be mounted or does not answer.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_nfs.try_mount 10.77.0.22 private
+    """
+    settings = __salt__["cloudstor.settings"]()
+    folder = f"{PROBE}-{share}"
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    try:
+        mount(f"{server}:{settings['shares'][share]['export']}", folder)
+        result = __utils__["ringfree_command.run"](["stat", "--file-system", folder], deadline=ATTEMPT)
+        if result["rc"] != 0:
+            raise CommandExecutionError(__utils__["ringfree_command.describe"](result))
+    finally:
+        unmount(folder)
+    return True
 
 
 def scan(path, deadline=3600):

@@ -30,7 +30,7 @@ MOUNTINFO = "/proc/self/mountinfo"
 QUICK = 60  # seconds for calls of vzctl and vzlist that only look
 ATTEMPT = 10  # seconds for one try of one health check
 FRESH, STALE = 1, 15  # seconds that the answer of a share counts, and that its silence does
-_ASKED = {}  # mount point to when it was asked, and whether it answered
+_ASKED = {}  # source and mount point to when it was asked, and whether it answered
 KILLED = "killed by vzctl: it did not halt in time, what it had not written yet is lost"
 _APT = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]
 #: For each package manager: fetch the lists, then update.
@@ -127,20 +127,24 @@ def must_answer(path=None):
     mount = __utils__["ringfree_mounts.covering"](
         table, __utils__["ringfree_mounts.real_path"](table, path or CONF_DIR)
     )
-    if mount and __utils__["ringfree_mounts.is_nfs"](mount) and not _answers(mount["mountpoint"]):
+    if (
+        mount
+        and __utils__["ringfree_mounts.is_nfs"](mount)
+        and not _answers(mount["source"], mount["mountpoint"])
+    ):
         raise CommandExecutionError(
             f"{mount['source']}, which is mounted on {mount['mountpoint']}, does not answer: nothing can be known or "
             f"done about the containers until the SAN is back"
         )
 
 
-def _answers(mountpoint):
+def _answers(source, mountpoint):
     """Whether a share answers; asked at most once a second, and not soon again when it does not."""
-    asked, answer = _ASKED.get(mountpoint, (0, True))
+    asked, answer = _ASKED.get((source, mountpoint), (0, True))
     if time.monotonic() - asked > (FRESH if answer else STALE):
         argv = ["stat", "--file-system", mountpoint]
         answer = __utils__["ringfree_command.run"](argv, deadline=ATTEMPT)["rc"] == 0
-        _ASKED[mountpoint] = (time.monotonic(), answer)
+        _ASKED[source, mountpoint] = (time.monotonic(), answer)
     return answer
 
 

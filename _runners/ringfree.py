@@ -39,6 +39,8 @@ PARTS = ("presync", "packages", "prepare", "cutover", "commit")
 ANSWER = 60  # seconds until a node is asked whether it still works on a question
 REST = 30  # seconds until a node that still works on states is a reason not to migrate
 QUEUE = 100  # states wait for a highstate that runs just now; see salt/orch/parts.sls
+#: They end by themselves, and what they leave behind is no better for less of them.
+TO_THE_END = ("rollback", "failover")
 BRIEF = 15  # the same for the last question of a run, which a node that is down must not hold up
 
 
@@ -199,7 +201,7 @@ def begin(what="migrate", pillar=None, nodes=None, raises=True, deadline=None):
             raises,
         )
     threading.Thread(target=_show, args=(dict(__opts__), os.getpid()), daemon=True).start()
-    if what != "rollback":
+    if what not in TO_THE_END:
         _take_interrupts()
     _say(
         f"{_clock(time.time())} {what}: {', '.join(names)}"
@@ -337,7 +339,7 @@ def abort():
 
     Nodes that were committed stay on NFS.
 
-    Returns one sentence.  Raises CommandExecutionError when no run is under way, or it is a rollback.
+    Returns one sentence.  Raises CommandExecutionError when no run is under way, or it is a rollback or a failover.
 
     CLI Example:
 
@@ -348,8 +350,10 @@ def abort():
     by = _by()
 
     def change(lock):
-        if lock["what"] == "rollback":
-            raise CommandExecutionError("a rollback is not aborted: it ends by itself. Nothing was changed.")
+        if lock["what"] in TO_THE_END:
+            raise CommandExecutionError(
+                f"a {lock['what']} is not aborted: it ends by itself. Nothing was changed."
+            )
         lock.update(aborted=by, paused=None)
 
     try:
@@ -940,6 +944,127 @@ def consented(word, nodes, pillar=None, raises=True):
     if asked["faults"]:
         return _refuse("\n".join(asked["faults"]), raises)
     return names
+
+
+# --- from one SAN to the other ----------------------------------------------------------------------------------------
+
+
+def failover_plan(to, nodes=None, accept_age=False, max_age=None, pillar=None, raises=True):
+    """
+    What a failover would do on each node, and what would be lost.  Changes nothing.
+
+    to
+        ``primary`` or ``secondary``.
+
+    nodes : None
+        List of nodes; ``None`` for all of the pillar.
+
+    accept_age : False
+        Whether a copy may be older than ``ringfree:replication:max_age``.
+
+    max_age : None
+        Seconds; ``None`` for ``ringfree:replication:max_age``.
+
+    pillar : None
+        The value of the pillar key ``ringfree``; ``None`` for the master's own.
+
+    raises : True
+        Whether a refusal is an exception, or a dictionary with ``Error`` (for orchestrations).
+
+    Returns text, a line for each node.  Raises CommandExecutionError with all that stands in the way.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run ringfree.failover_plan secondary
+    """
+    try:
+        names = _names(nodes, _settings(pillar))
+    except CommandExecutionError as error:
+        return _refuse(str(error), raises)
+    findings = _sync(names) if raises else []
+    asked = (
+        {"answers": {}, "faults": []}
+        if findings
+        else _ask(names, "ringfree_failover.look", [to, accept_age, max_age])
+    )
+    findings += asked["faults"]
+    lines = []
+    for node, seen in asked["answers"].items():
+        findings += [
+            f"{node}: {finding}" for finding in (seen["findings"] if isinstance(seen, dict) else [seen])
+        ]
+        lines += [seen["said"]] if isinstance(seen, dict) and seen["said"] else []
+    if findings:
+        head = f"There are {len(findings)} reasons not to fail over. Nothing was stopped and nothing was changed."
+        return _refuse("\n".join([head, *(f"  {finding}" for finding in findings)]), raises)
+    if not raises:
+        _say("\n".join(lines))
+    return "\n".join(lines)
+
+
+def failover_gate(node, before, pillar=None, raises=True):
+    """
+    Whether a node may leave its SAN: no other job works on it, and while the SAN answers the nodes before have arrived.
+
+    node
+        The node.
+
+    before
+        List of nodes that went before it in this run.
+
+    pillar : None
+        The value of the pillar key ``ringfree``; ``None`` for the master's own.
+
+    raises : True
+        Whether a refusal is an exception, or a dictionary with ``Error`` (for orchestrations).
+
+    Returns True.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run ringfree.failover_gate node002 '["node001"]'
+    """
+    (name,) = _names(node, _settings(pillar))
+    busy = _wait_rest([name])
+    if busy:
+        return _refuse("\n".join(busy), raises)
+    states = _ask(before, "cloudstor.state")["answers"] if before else {}
+    stuck = [other for other in before if states.get(other) != "nfs"]
+    silent = _ask([name], "ringfree_nfs.silent") if stuck else {"answers": {}, "faults": []}
+    if silent["faults"]:
+        return _refuse("\n".join(silent["faults"]), raises)
+    if stuck and not silent["answers"][name]:
+        return _refuse(
+            f"{name} was not begun: its SAN answers, and {', '.join(stuck)} did not arrive", raises
+        )
+    return True
+
+
+def replication(nodes=None):
+    """
+    Which SAN each node uses, and how old the copy of its containers on the other one is.
+
+    nodes : None
+        List of nodes; ``None`` for all of the pillar.
+
+    Returns text, a line for each node.  Raises CommandExecutionError when a copy is missing or older than
+    ``ringfree:replication:max_age``, so that monitoring can ask this.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run ringfree.replication
+    """
+    asked = _ask(_names(nodes, _settings()), "ringfree_replica.status")
+    lines = [seen["said"] for seen in asked["answers"].values()] + asked["faults"]
+    if asked["faults"] or not all(seen["ok"] for seen in asked["answers"].values()):
+        _refuse("\n".join(lines))
+    return "\n".join(lines)
 
 
 # --- after ------------------------------------------------------------------------------------------------------------

@@ -39,6 +39,8 @@ STEPS = (
     "commit",
     "revert",
 )
+#: What is noted in the same way and is no part of a migration.
+BESIDE = ("failover",)
 
 
 def steps():
@@ -119,7 +121,7 @@ def mark(journal, step, phase, now, container=None, note=None):
 
     Returns the new journal.  Raises ValueError for an unknown step or phase.
     """
-    if step not in STEPS:
+    if step not in (*STEPS, *BESIDE):
         raise ValueError(f"unknown step '{step}'")
     if phase not in PHASES:
         raise ValueError(f"unknown phase '{phase}'")

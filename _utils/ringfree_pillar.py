@@ -265,6 +265,15 @@ KEYS = {
         "present": (_number(0, 100), 90),
         "consent": (_number(1, 60), 10),
     },
+    "replication": {
+        "node": (_text(WORD_OR_NONE, "a minion id"), ""),
+        "every": (_number(60, 604800), 900),
+        "from": (_one_of("san", "node"), "node"),
+        "max_age": (_number(60, 2592000), 3600),
+        "max_delete": (_number(0, 10000000), 10000),
+        "timeout": (_number(10, 3600), 60),
+        "deadline": (_number(60, 604800), 43200),
+    },
     "confirm": (_one_of("auto", "manual"), "auto"),
     "confirm_within": (_number(10, 86400), 3600),
     "window": {
@@ -333,6 +342,13 @@ def _contradictions(settings):
     if settings["confirm"] == "manual" and settings["deadman"]["seconds"] <= settings["confirm_within"]:
         faults.append(
             "ringfree:deadman:seconds: must be more than ringfree:confirm_within, or nodes go back while they wait"
+        )
+    replication = settings["replication"]
+    if replication["node"] and replication["node"] not in settings["nodes"]:
+        faults.append(f"ringfree:replication:node: {replication['node']} is not in ringfree:nodes")
+    if replication["every"] >= replication["max_age"]:
+        faults.append(
+            "ringfree:replication:max_age: must be more than ringfree:replication:every, or every copy is too old"
         )
     window = settings["window"]
     if bool(window["start"]) != bool(window["end"]) or (window["start"] and window["start"] == window["end"]):

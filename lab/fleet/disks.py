@@ -35,7 +35,7 @@ def prepare(folder, host, hosts, places, nfs_client, cts):
     if host.role == "master":
         _master(disk, hosts)
     elif host.role == "san":
-        _san(place, disk, host, places)
+        _san(place, disk, host, hosts, places)
     elif host.role == "node":
         _node(place, disk, host, hosts, places, nfs_client, cts)
     elif host.role == "mon":
@@ -88,8 +88,8 @@ def _master(disk, hosts):
         fleet_file.write_text(f"ringfree:\n  nodes: [{', '.join(nodes)}]\n")
 
 
-def _san(place, disk, host, places):
-    """Its host key, who may come in, and its store."""
+def _san(place, disk, host, hosts, places):
+    """Its host key, who may come in (the nodes and the other SAN), how it reaches that, and its store."""
     private, public = keys.ssh_pair(places["image"], host.name)
     for old in (places["image"] / "etc/ssh").glob("ssh_host_*"):
         # One host key, the one that the nodes know.
@@ -98,7 +98,12 @@ def _san(place, disk, host, places):
     keys.install(private, disk / "etc/ssh/ssh_host_ed25519_key", 0o600)
     keys.install(public, disk / "etc/ssh/ssh_host_ed25519_key.pub", 0o644)
     (disk / "root/.ssh").mkdir(parents=True, mode=0o700)
-    keys.install(keys.ssh_pair(places["image"], "node")[1], disk / "root/.ssh/authorized_keys", 0o600)
+    let_in = [keys.ssh_pair(places["image"], name)[1].read_text() for name in ("node", "san")]
+    (disk / "root/.ssh/authorized_keys").write_text("".join(let_in))
+    (disk / "root/.ssh/authorized_keys").chmod(0o600)
+    keys.install(keys.ssh_pair(places["image"], "san")[0], disk / "root/.ssh/id_ed25519", 0o600)
+    known = [_known_host(san, places["image"]) for san in hosts if san.role == "san"]
+    (disk / "root/.ssh/known_hosts").write_text("".join(known))
     (disk / "root").chmod(0o700)
     units = disk / "etc/systemd/system/multi-user.target.wants"
     for unit in ("ssh.service", "rpcbind.service"):

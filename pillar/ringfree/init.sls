@@ -129,6 +129,23 @@ ringfree:
     # Minutes within which a consent ('salt-run ringfree.consent node001') has to be used. 1 to 60.
     consent: 10
 
+  # The copy of the SAN in use on the other one, for the day on which it dies ('salt-run state.orch failover').
+  replication:
+    # The node that makes it, for all nodes; none by default. Applied by 'salt "*" state.apply ringfree.replicated'.
+    node: ''
+    # Seconds from one copy to the next; a copy that takes longer delays the next one.
+    every: 900
+    # Who reads: the node, from its mounted shares (ssh to the other SAN is all it takes), or the SAN in use itself (san:
+    # much faster; root's key on each SAN must be let in by the other one as ringfree:ssh:user, whose host key it knows).
+    from: node
+    # Seconds; a failover to an older copy is refused, unless accept_age is said on its command line.
+    max_age: 3600
+    # More deletions than this in one copy stop it.
+    max_delete: 10000
+    # Seconds without a byte after which a copy is given up; and seconds for the whole of it.
+    timeout: 60
+    deadline: 43200
+
   # When nodes may move: local times of the master in quotes; the window may go over midnight. None by default. For one
   # night: salt-run state.orch migrate pillar='{"deadline": "04:30"}'. Before each part of each node there must be time
   # for the rest and for the way back, by what was measured on this fleet before; until every part was measured `reserve`

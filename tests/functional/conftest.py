@@ -86,6 +86,8 @@ PLACES = {
     },
     "ringfree_revert.plan": {"CHANGED": "var/changed", "FSTAB": "etc/fstab", "PROC": "proc"},
     "ringfree_cleanup.plan": {"RECORD": "var/cleanup.json", "CONSENT": "run/consent.json", "PROC": "proc"},
+    "ringfree_replica.records": {"STATE_DIR": "var/replica", "RUN_DIR": "run"},
+    "ringfree_failover.look": {"FSTAB": "etc/fstab", "PROC": "proc"},
     "ringfree_run.holder": {"ORDERS": "run/orders.json", "HOLDER": "run/holder.json"},
     "ringfree_monitoring.record": {"RECORD": "var/monitoring.json"},
 }

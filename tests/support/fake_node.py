@@ -15,7 +15,7 @@ from pathlib import Path
 
 SERVER, SECOND = "10.77.0.21", "10.77.0.22"
 #: What a dry run may leave: copies of what is on the SAN, the shared connection, and what the tests note themselves.
-NOT_COMPARED = ("calls", "rules", "run", "var/owners-on-share", "var/confs-on-share")
+NOT_COMPARED = ("calls", "rules", "run", "var/owners-on-share", "var/confs-on-share", "var/replica")
 
 HEAD = """
 W=@FOLDER@
@@ -34,7 +34,9 @@ PROGRAMS = {
         boot() {
             private=$(value VE_PRIVATE) root=$(value VE_ROOT)
             case $private in
-                $W/vz/nfsprivate/*) what="51 0:50 /$ctid $root rw - fuse.nfs @SERVER@:/rf-images/pbx rw" ;;
+                $W/vz/nfsprivate/*)
+                    from=$(sed -n "s#.* $W/vz/nfsprivate rw - fuse.nfs \\([^ ]*\\) .*#\\1#p" $W/proc/mountinfo)
+                    what="51 0:50 /$ctid $root rw - fuse.nfs ${from:-@SERVER@:/rf-images/pbx} rw" ;;
                 *) what="1 8:1 $private $root rw - ext4 /dev/sda1 rw" ;;
             esac
             mounted || locked sh -c "echo $ctid '$what' >> $W/proc/mountinfo"
@@ -76,7 +78,8 @@ PROGRAMS = {
     "mount": """
         rule mount "$@"
         while [ $# -gt 2 ]; do shift; done
-        san=$W/san/${1#*:} at=$2
+        case $1 in @SECOND@:*) san=$W/san2/${1#*:} ;; *) san=$W/san/${1#*:} ;; esac
+        at=$2
         [ -d $san/ ] || { echo "mount.nfs: access denied by server while mounting $1" >&2; exit 32; }
         mv $at $at.hidden && mv $san $at && ln -s $at $san
         case $1 in */pbx) id=50 ;; */pbxroot) id=51 ;; *) id=52 ;; esac
@@ -84,9 +87,9 @@ PROGRAMS = {
         """,
     "umount": """
         rule umount "$@"
-        [ "$1" != -f ] || shift
+        while [ $# -gt 1 ]; do shift; done
         at=$1
-        for san in $W/san/rf-images/*; do
+        for san in $W/san/rf-images/* $W/san2/rf-images/*; do
             [ "$(readlink $san)" = "$at" ] || continue
             rm $san && mv $at $san && mv $at.hidden $at
         done
@@ -96,19 +99,49 @@ PROGRAMS = {
     "rsync": """
         rule rsync "$@"
         for word; do
-            case $word in --delete-delay) delete=1 ;; --dry-run) dry=1 ;; --list-only) list=1 ;; esac
+            case $word in
+                --delete-delay) delete=1 ;; --dry-run) dry=1 ;; --list-only) list=1 ;; -r) deep=1 ;;
+                --include=/*) some="$some ${word#--include=/}" ;;
+            esac
             source=$target target=$word
         done
-        here() { case $1 in *:/*) echo "$W/san${1#*:}" ;; *) echo "$1" ;; esac; }
+        here() {
+            case $1 in @SECOND@:/*) echo "$W/san2${1#*:}" ;; *:/*) echo "$W/san${1#*:}" ;; *) echo "$1" ;; esac
+        }
         missing() { echo "rsync: [sender] change_dir \\"$1\\" failed: No such file or directory (2)" >&2; exit 23; }
         if [ $list ]; then
             [ -d "$(here $target)" ] || missing "${target#*:}"
-            ls -A "$(here $target)" | sed "s/^/-rw-r--r--        1 2026\\/02\\/26 02:10:00 /"
+            if [ $deep ]; then
+                cd "$(here $target)" && ls -d [0-9]*/*
+            else
+                ls -A "$(here $target)"
+            fi | sed "s/^/-rw-r--r--        1 2026\\/02\\/26 02:10:00 /"
             exit 0
         fi
         source=$(here $source) target=$(here $target)
         [ -d $source ] || missing $source
         rule rsync.$(basename $source) "$@"
+        if [ "$some" ]; then
+            # Only what the filters name: trees of containers, files, and on the conf share what is of no container.
+            set -f
+            case "$target" in */vzconf/) set +f; some="$some $(cd $source && ls -d [!1-9.]* 2>/dev/null)" ;; esac
+            set +f
+            for name in $some; do
+                case $name in
+                    */) [ $dry ] || mkdir -p $target/$name ;;
+                    *"/***")
+                        name=${name%/???}
+                        if [ $dry ]; then diff -rq --no-dereference $source/$name $target/$name | sed "s/^/>f.st /"
+                        else rm -rf $target/$name; cp -a $source/$name $target/; fi ;;
+                    *) for file in $(cd $source && ls -d $name 2>/dev/null); do
+                        if [ $dry ]; then cmp -s $source/$file $target/$file || echo ">f.st $file"
+                        else cp -a $source/$file $target/$file; fi
+                    done ;;
+                esac
+            done
+            rule rsync.after "$@"
+            exit 0
+        fi
         if [ $dry ]; then
             diff -rq --no-dereference $source $target | while read -r line; do
                 case $line in
@@ -125,7 +158,7 @@ PROGRAMS = {
         [ -d $target ] || { echo "rsync: mkdir failed" >&2; exit 11; }
         gone=0
         if [ $delete ]; then
-            for name in $(ls -A $target); do
+            for name in $(cd $target && find . -mindepth 1 -maxdepth 2); do
                 [ -e $source/$name ] || [ -L $source/$name ] || { rm -rf $target/$name; gone=$((gone + 1)); }
             done
         fi
@@ -136,6 +169,7 @@ PROGRAMS = {
         echo "Total file size: 1,234 bytes"
         echo "Literal data: 1,000 bytes"
         """,
+    "stat": 'rule stat "$@"\nexec /usr/bin/stat "$@"',
     "asterisk": "echo Asterisk 13.38.3",
     "salt-call": 'rule salt-call "$@"',
     "systemctl": """
@@ -174,6 +208,7 @@ class FakeNode:
             "etc/systemd/system", "etc/cron.d", "proc/units",
             "vz/private", "vz/root", "vz/dump", "vz/nfsprivate", "vz/nfsroot",
             "san/rf-images/pbx", "san/rf-images/pbxroot", "san/rf-images/vzconf",
+            "san2/rf-images/pbx", "san2/rf-images/pbxroot", "san2/rf-images/vzconf",
         ):  # fmt: skip
             (folder / name).mkdir(parents=True)
         (folder / "etc/vz/conf").symlink_to(folder / "etc/sysconfig/vz-scripts")
@@ -189,9 +224,8 @@ class FakeNode:
         )
         for name, text in PROGRAMS.items():
             whole = f"{HEAD}\n{textwrap.dedent(text)}"
-            program = fake_bin(
-                name, whole.replace("@FOLDER@", shlex.quote(str(folder))).replace("@SERVER@", SERVER)
-            )
+            whole = whole.replace("@FOLDER@", shlex.quote(str(folder)))
+            program = fake_bin(name, whole.replace("@SERVER@", SERVER).replace("@SECOND@", SECOND))
         self.bin = program.parent
 
     def add(self, ctid, name, running=True, conf=""):
@@ -218,6 +252,10 @@ class FakeNode:
     def san(self, *parts):
         """A path on the SAN below its exports."""
         return self.folder.joinpath("san/rf-images", *map(str, parts))
+
+    def second(self, *parts):
+        """A path on the second SAN below its exports."""
+        return self.folder.joinpath("san2/rf-images", *map(str, parts))
 
     def own(self, ctid, node="node001", store="nfs", copied=0):
         """An owner record on the SAN."""

@@ -1,0 +1,402 @@
+"""
+The copy of one SAN on the other: what says which of them is the live one, what may be copied, how old the copy is.
+
+Two kinds of small files on each SAN's private share, made of ``key=value`` lines.  ``.ringfree/live/<node>`` says on
+which SAN the containers of a node live; its generation is counted up at each failover, and the copy carries it too, so
+that the higher one of both SANs is right::
+
+    san=secondary
+    generation=2
+    since=1795350000
+    lost=1795349000
+
+``lost`` stands there when the SAN before died: what it holds that was written after that moment is nowhere else.
+``.ringfree/replica``, on the private and on the conf share, says what the SAN holds a complete copy of::
+
+    of=primary
+    begun=1795350000
+    ended=1795350100
+    containers=101,102
+"""
+
+import re
+import shlex
+
+FOLDER = ".ringfree"
+LIVE = "live"
+MARKER = "replica"
+TURN = "turn"
+LOCK = "replica.lock"
+SANS = ("primary", "secondary")
+BUSY, OLD_TURN = "ringfree: another copy is written here", "ringfree: another copy has begun since"
+#: What receives a copy on a SAN, in a shell there: one at a time, and only the one that has begun last. A copy that was
+#: planned before a failover can then not be written after it.
+RECEIVER = (
+    'exec 9>>"$1"; flock -w "$2" 9 || { echo "' + BUSY + '" >&2; exit 75; }; '
+    'grep -qx "$4" "$3" || { echo "' + OLD_TURN + '" >&2; exit 76; }; shift 4; exec "$@"'
+)
+
+
+def live(san, now, before=(), lost=None):
+    """
+    The record that a node's containers live on a SAN.
+
+    san
+        ``primary`` or ``secondary``.
+
+    now
+        Seconds since the epoch.
+
+    before : ()
+        The records until now, of both SANs (``None`` for one that is not there).
+
+    lost : None
+        When the SAN before is dead: the moment from which on what it holds is not on this one.
+
+    Returns a dictionary of text.
+    """
+    generation = 1 + max((int(record["generation"]) for record in before if record), default=0)
+    record = {"san": san, "generation": str(generation), "since": str(int(now))}
+    return {**record, "lost": str(int(lost))} if lost is not None else record
+
+
+def marker(of, begun, ended, ctids):
+    """
+    The record of a complete copy.
+
+    of
+        The SAN that was copied.
+
+    begun
+        When the copy began: what was written later may be missing.
+
+    ended
+        When it ended.
+
+    ctids
+        The containers.
+
+    Returns a dictionary of text.
+    """
+    return {
+        "of": of,
+        "begun": str(int(begun)),
+        "ended": str(int(ended)),
+        "containers": ",".join(map(str, sorted(ctids))),
+    }
+
+
+def dump(record):
+    """
+    A record as the text of its file.
+
+    record
+        The record.
+
+    Returns bytes.
+    """
+    return "".join(f"{key}={value}\n" for key, value in record.items()).encode()
+
+
+def load(data):
+    """
+    Read a record's file.
+
+    data
+        Bytes.
+
+    Returns the record.  Raises ValueError for a damaged one.
+    """
+    lines = data.decode("utf-8", "replace").splitlines()
+    record = dict(line.split("=", 1) for line in lines if "=" in line)
+    is_live, is_marker = "san" in record, "of" in record
+    numbers = ("generation", "since") if is_live else ("begun", "ended")
+    bad = [key for key in numbers if not re.fullmatch(r"[0-9]{1,15}", record.get(key, ""))]
+    if is_live == is_marker or bad or record.get("san", record.get("of")) not in SANS:
+        raise ValueError(f"the record is damaged{': ' + ', '.join(bad) if bad else ''}")
+    if "lost" in record and not re.fullmatch(r"[0-9]{1,15}", record["lost"]):
+        raise ValueError("the record is damaged: lost")
+    if is_marker and not re.fullmatch(r"([0-9]+(,[0-9]+)*)?", record.get("containers", "-")):
+        raise ValueError("the record is damaged: containers")
+    return record
+
+
+def where(here, there):
+    """
+    On which SAN the containers of a node live, by the records of both SANs.
+
+    here
+        The record on one SAN, or ``None``.
+
+    there
+        The record on the other one, or ``None``.
+
+    Returns ``{"san": name or None, "fault": text or None}``; no SAN when neither has a record.
+    """
+    first, second = sorted(
+        (record for record in (here, there) if record), key=lambda record: -int(record["generation"])
+    ) + [None] * (2 - sum(1 for record in (here, there) if record))
+    if first is None:
+        return {"san": None, "fault": None}
+    same = second is not None and first["generation"] == second["generation"]
+    if same and first["san"] != second["san"]:
+        return {
+            "san": None,
+            "fault": f"both SANs say of themselves that they are the live one, in generation {first['generation']}",
+        }
+    return {"san": first["san"], "fault": None}
+
+
+def to_copy(source, target, here, there, overwrite=False):
+    """
+    Which containers may be copied from one SAN to the other.
+
+    source
+        The name of the SAN that would be copied.
+
+    target
+        The name of the other one.
+
+    here
+        The records on the source: ``{"owners": {ctid: record}, "live": {node: record}}``.
+
+    there
+        The same of the target.
+
+    overwrite : False
+        Whether the target may lose what only it holds: what was written there before it died.
+
+    Returns ``{"nodes": [text], "containers": [ctid], "elsewhere": {node: san}, "faults": [text]}``.  With faults
+    nothing may be copied.
+    """
+    found = {"nodes": [], "containers": [], "elsewhere": {}, "faults": []}
+    owned = {}
+    for ctid, owner in here["owners"].items():
+        if owner["store"] == "nfs":
+            owned.setdefault(owner["node"], []).append(ctid)
+    for node, ctids in sorted(owned.items()):
+        mine, other = here["live"].get(node), there["live"].get(node)
+        seen = where(mine, other)
+        fault = seen["fault"] or (
+            _objection(source, target, ctids, here, there, mine, other, overwrite)
+            if seen["san"] in (None, source)
+            else None
+        )
+        if fault:
+            found["faults"].append(f"{node}: {fault}")
+        elif seen["san"] in (None, source):
+            found["nodes"].append(node)
+            found["containers"] += ctids
+        else:
+            found["elsewhere"][node] = seen["san"]
+    found["containers"].sort()
+    return found
+
+
+def _objection(source, target, ctids, here, there, mine, other, overwrite):
+    """Why the containers of a node that live on the source may not be copied to the target all the same."""
+    if other and int(other["generation"]) > int((mine or {"generation": "0"})["generation"]):
+        return f"the records on {target} are newer than those on {source}, which is in use: was {source} restored?"
+    newer = [
+        ctid
+        for ctid in ctids
+        if ctid in there["owners"]
+        and int(there["owners"][ctid]["generation"]) > int(here["owners"][ctid]["generation"])
+    ]
+    if newer:
+        return f"the owner records of containers {_list(newer)} are newer on {target} than on {source}"
+    if mine and "lost" in mine and not overwrite and (other or {}).get("generation") != mine["generation"]:
+        return (
+            f"{target} died while it was the live one and may hold what was written after that and is nowhere else. "
+            f"Save what you need of it, then 'ringfree_replica.replicate overwrite=True' copies over it once"
+        )
+    return None
+
+
+def _list(ctids):
+    return ", ".join(map(str, ctids))
+
+
+def copied(markers, of, ctids):
+    """
+    From when the copies of some containers are.
+
+    markers
+        What the SAN says on each of its shares: a list of records, ``None`` for one that is not there.
+
+    of
+        The SAN that they must be a copy of.
+
+    ctids
+        The containers.
+
+    Returns ``{"at": seconds or None, "missing": [ctid]}``: the moment at which the copy began, ``None`` when it is not
+    complete.
+    """
+    good = [record if record and record["of"] == of else None for record in markers]
+    missing = [
+        ctid
+        for ctid in ctids
+        if not all(record and str(ctid) in record["containers"].split(",") for record in good)
+    ]
+    if missing or not good:
+        return {"at": None, "missing": missing}
+    return {"at": min(int(record["begun"]) for record in good), "missing": []}
+
+
+def without(record, ctids):
+    """
+    A marker that does not speak for some containers any more.
+
+    record
+        The marker, or ``None``.
+
+    ctids
+        The containers.
+
+    Returns the marker, or ``None``.
+    """
+    if not record:
+        return None
+    left = [word for word in record["containers"].split(",") if word and int(word) not in ctids]
+    return {**record, "containers": ",".join(left)}
+
+
+def old(seconds):
+    """
+    An age in words.
+
+    seconds
+        The age.
+
+    Returns text, such as ``4 min``.
+    """
+    seconds = max(0, int(seconds))
+    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds // size} {unit}"
+    return f"{seconds // 86400} days"
+
+
+def filters(share, ctids, nodes=()):
+    """
+    The rules with which rsync copies exactly some containers of a share, and deletes nothing beside them.
+
+    share
+        ``private`` or ``conf``.
+
+    ctids
+        The containers.
+
+    nodes : ()
+        The nodes whose live records go along, on the private share.
+
+    Returns a list of arguments.
+    """
+    if share == "conf":
+        # Confs of containers that are not copied stay as they are; every other file goes along.
+        named = [f"--include=/{ctid}.*" for ctid in ctids]
+        return [*named, "--exclude=/[1-9]*.*", f"--exclude=/{FOLDER}/"]
+    names = [f"/{ctid}/***" for ctid in ctids]
+    names += [f"/{FOLDER}/", f"/{FOLDER}/owner/", *(f"/{FOLDER}/owner/{ctid}" for ctid in ctids)]
+    names += [f"/{FOLDER}/{LIVE}/", *(f"/{FOLDER}/{LIVE}/{node}" for node in nodes)]
+    return [*(f"--include={name}" for name in names), f"--exclude=/{FOLDER}/**", "--exclude=/*"]
+
+
+def turn_file(node=None):
+    """
+    Where the word of a copy is kept on its target.
+
+    node : None
+        The node whose failover makes the copy; ``None`` for a replication.
+
+    Returns the name of the file below ``.ringfree``.
+    """
+    return f"{TURN}.{node}" if node else TURN
+
+
+def receiver(export, turn, wait, program="rsync", node=None):
+    """
+    What rsync starts on the SAN that receives a copy.
+
+    export
+        The private share's export there.
+
+    turn
+        The word of this copy, which must be the last one that was written there.
+
+    wait
+        Seconds to wait for the end of another copy.
+
+    program : rsync
+        The program.
+
+    node : None
+        The node whose failover makes this copy: only another one of its own may overtake it.
+
+    Returns the value of ``--rsync-path``: a command line for the shell on the SAN.
+    """
+    folder = f"{export}/{FOLDER}"
+    words = [
+        "sh",
+        "-c",
+        RECEIVER,
+        "sh",
+        f"{folder}/{LOCK}",
+        str(wait),
+        f"{folder}/{turn_file(node)}",
+        turn,
+        program,
+    ]
+    return shlex.join(words)
+
+
+def trees(text):
+    """
+    Which directories of a listing hold a container's tree.
+
+    text
+        What ``rsync --list-only`` printed for the private share, two levels deep.
+
+    Returns a set of container ids.
+    """
+    has = {}
+    for line in text.splitlines():
+        words = line.split(None, 4)
+        if len(words) == 5 and "/" in words[4]:
+            ctid, name = words[4].split(" -> ")[0].split("/", 1)
+            has.setdefault(ctid, set()).add(name)
+    return {
+        int(ctid)
+        for ctid, names in has.items()
+        if ctid.isdigit() and (("etc" in names and names & {"bin", "sbin", "usr"}) or "root.hdd" in names)
+    }
+
+
+def swap(fstab, begin, end, old_server, new_server):
+    """
+    Replace a server in our block of fstab; every other byte stays.
+
+    fstab
+        The file's content, bytes.
+
+    begin
+        What the block's first line begins with, bytes.
+
+    end
+        What its last line begins with, bytes.
+
+    old_server
+        The server that the mounts are from.
+
+    new_server
+        The one that they are to be from.
+
+    Returns bytes.
+    """
+    lines, inside = [], False
+    was, will = f"{old_server}:".encode(), f"{new_server}:".encode()
+    for line in fstab.splitlines(keepends=True):
+        inside = (inside or line.startswith(begin)) and not line.startswith(end)
+        lines.append(will + line[len(was) :] if inside and line.startswith(was) else line)
+    return b"".join(lines)
