@@ -30,7 +30,9 @@ CONF_DIR = "/etc/vz/conf"
 SNAPSHOT = "/etc/sysconfig/vz-scripts.tar.gz"
 SNAPSHOT_VZ_CONF = "/etc/vz/vz.conf.before-nfs"
 FENCE = f"{CONF_DIR}/vps.premount"
+CREATE_FENCE = f"{CONF_DIR}/vps.create"
 NODE_FILE = "/etc/ringfree/node"
+ON_NFS = "/etc/ringfree/on-nfs"
 NOBODY_LISTENS = "cloudstor.nobody_listens"
 STORES = (("nfs", "run from NFS"), ("local", "run from local storage"), ("down", "are down"))
 TREE = ("etc", ("bin", "sbin", "usr"))  # what any container's own tree has
@@ -44,7 +46,8 @@ def settings():
     """
     The pillar ``ringfree`` with its defaults.
 
-    Returns a dictionary.  Raises CommandExecutionError that lists every fault of the pillar.
+    Returns a dictionary; ``{node}`` in an export is this node's id.  Raises CommandExecutionError that lists every
+    fault of the pillar.
 
     CLI Example:
 
@@ -52,7 +55,7 @@ def settings():
 
         salt node001 cloudstor.settings
     """
-    checked = __utils__["ringfree_pillar.validate"](__pillar__.get("ringfree"))
+    checked = __utils__["ringfree_pillar.validate"](__pillar__.get("ringfree"), node())
     if checked["faults"]:
         raise CommandExecutionError("the pillar is wrong: " + "; ".join(checked["faults"]))
     return checked["settings"]
@@ -491,9 +494,20 @@ def whereabouts():
         store = {"nfs": "on NFS", "local": "back on local storage"}.get(found["state"], "in an unknown state")
         said = f"{node()} is {store}, {_answering(moving)} of {len(moving)} containers answer"
         astray = [word for word in where if word != found["state"]]
-        sentences = [f"{said}: {counts}." if astray else f"{said}.", found["deadman"]]
+        sentences = [f"{said}: {counts}." if astray else f"{said}.", found["deadman"], _waits()]
         sentences += [__salt__["ringfree_failover.told"]()] if found["state"] == "nfs" else []
     return " ".join(filter(None, sentences))
+
+
+def _waits():
+    """What to type on a node that booted while the SAN was away."""
+    try:
+        waits = __salt__["ringfree_boot.waiting"]()
+    except CommandExecutionError as error:
+        return str(error)
+    if waits is None:
+        return ""
+    return f"It booted without its share: 'salt-run ringfree.bring_up {node()}' mounts it and starts what is to run."
 
 
 def _store_of(entry):
@@ -544,7 +558,7 @@ def containers():
     The containers of this node.
 
     A conf share that several nodes mount shows the confs of all of them; this node's are those of its manifest, those
-    that run here and those whose private area is here on local disk.
+    that it owns on the share, those that run here and those whose private area is here on local disk.
 
     Returns a sorted list of ids.
 
@@ -558,6 +572,7 @@ def containers():
     if not _mounted("conf"):
         return known
     mine = set(__salt__["vz.manifest"]() or []) | set(__salt__["vz.running"]())
+    mine.update(ctid for ctid, owner in live_on_nfs().items() if owner == node())
     shared = settings()["shares"]["private"]["mount"] + "/"
     for ctid in known:
         private = __salt__["vz.config"](ctid)["private"] or shared
@@ -903,6 +918,9 @@ def claim(ctids, store, copied=None):
     """
     Write on the share that this node owns containers, and where their live copies are.
 
+    The node's own list, which the fence reads when the share is away, has a container before the share says ``nfs`` of
+    it, and loses it only after the share says ``local``.
+
     ctids
         List of ids.
 
@@ -928,6 +946,8 @@ def claim(ctids, store, copied=None):
     ]
     if foreign:
         raise CommandExecutionError("; ".join(foreign) + ": nothing was written.")
+    if store == "nfs":
+        _list({**live_on_nfs(), **dict.fromkeys(ctids, node())})
     records = {}
     for ctid in ctids:
         before, bytes_ = known.get(ctid), (copied or {}).get(ctid)
@@ -942,7 +962,209 @@ def claim(ctids, store, copied=None):
         raise CommandExecutionError(
             f"the owner records of containers {', '.join(map(str, unlike))} are not what was written"
         )
+    if store == "local":
+        unlist(ctids)
     return {ctid: known[ctid] for ctid in ctids}
+
+
+def live_on_nfs():
+    """
+    This node's own list of the containers whose live copy is on the share; it is there when the share is not.
+
+    The fence lets none of them start from local disk.
+
+    Returns a dictionary: id to the node that owns it, as far as this node knows.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.live_on_nfs
+    """
+    return __utils__["ringfree_owner.load_list"](__utils__["ringfree_files.read"](ON_NFS))
+
+
+def _list(entries):
+    if entries != live_on_nfs():
+        os.makedirs(os.path.dirname(ON_NFS), mode=0o755, exist_ok=True)
+        __utils__["ringfree_files.write"](ON_NFS, __utils__["ringfree_owner.dump_list"](entries))
+
+
+def unlist(ctids):
+    """
+    Take containers out of this node's own list of those that live on the share: their local copies may start.
+
+    For the way back, which works without the share too.  What belongs to another node stays in the list.
+
+    ctids
+        List of ids.
+
+    Returns the list that is left.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.unlist '[101]'
+    """
+    left = {ctid: owner for ctid, owner in live_on_nfs().items() if ctid not in ctids or owner != node()}
+    _list(left)
+    return left
+
+
+def note_owners():
+    """
+    Bring what this node knows by itself in line with the owner records on the share.
+
+    A container that another node owns by now is no longer of this node's manifest, and its old local copy here does not
+    start.
+
+    Returns what :py:func:`owners` returns.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.note_owners
+    """
+    known, here = owners(), live_on_nfs()
+    moved = __salt__["vz.manifest"]() or []
+    for ctid, owner in known.items():
+        if owner["node"] != node() and owner["store"] == "nfs" and (ctid in here or ctid in moved):
+            here[ctid] = owner["node"]
+    _list(here)
+    left = [ctid for ctid in moved if here.get(ctid, node()) == node()]
+    if left != moved:
+        __salt__["vz.write_manifest"](left)
+    return known
+
+
+def give(ctid, to):
+    """
+    Hand a container on the share over to another node.
+
+    ctid
+        The container's id; it must be down on this node, which must own it.
+
+    to
+        The other node's minion id.
+
+    Returns the record as read back.  Raises CommandExecutionError when it may not be handed over, or was started
+    meanwhile; it is this node's then.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.give 101 node002
+    """
+    ctid, owner = int(ctid), owners().get(int(ctid))
+    if not owner or owner["node"] != node() or owner["store"] != "nfs":
+        what = f"its record says {owner['node']} and {owner['store']}" if owner else "it has no owner record"
+        raise CommandExecutionError(
+            f"container {ctid} is not this node's on the share: {what}. Nothing was changed."
+        )
+    if _is_up(ctid):
+        raise CommandExecutionError(f"container {ctid} runs on {node()}: stop it first. Nothing was changed.")
+    given = _hand(ctid, to, owner)
+    if _is_up(ctid):
+        _hand(ctid, node(), given)
+        raise CommandExecutionError(f"container {ctid} was started on {node()} meanwhile; it stays its own.")
+    note_owners()
+    return given
+
+
+def _is_up(ctid):
+    now = __salt__["vz.status"](ctid)
+    return now["running"] or now["mounted"]
+
+
+def _hand(ctid, to, before):
+    """Write a container's record with another node; read it back."""
+    record = __utils__["ringfree_owner.record"](to, "nfs", time.time(), before)
+    _push_owners({ctid: record})
+    if owners().get(ctid) != record:
+        raise CommandExecutionError(f"the owner record of container {ctid} is not what was written")
+    return record
+
+
+def take(ctid, dead=None):
+    """
+    Become the owner of a container on the share.
+
+    ctid
+        The container's id; its owner has handed it over (:py:func:`give`), or it is dead.
+
+    dead : None
+        The owner's minion id, when nobody can ask it because it is dead: off, and not to come back by itself.
+
+    Returns the record.  Raises CommandExecutionError when another node owns the container and is not said to be dead.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node002 cloudstor.take 101 dead=node001
+    """
+    ctid, owner = int(ctid), owners().get(int(ctid))
+    if not owner or owner["store"] != "nfs":
+        what = f"its live copy is on {owner['node']}'s local disk" if owner else "it has no owner record"
+        raise CommandExecutionError(f"container {ctid} cannot be taken, {what}. Nothing was changed.")
+    if state() != "nfs":
+        raise CommandExecutionError(f"{node()} is not committed to NFS. Nothing was changed.")
+    if owner["node"] != node():
+        if owner["node"] != dead:
+            raise CommandExecutionError(
+                f"container {ctid} belongs to {owner['node']} since {owner['since']}. Nothing was changed. "
+                f"'salt-run ringfree.move_owner {ctid} to={node()}' asks it first."
+            )
+        owner = _hand(ctid, node(), owner)
+    _list({**live_on_nfs(), ctid: node()})
+    return owner
+
+
+def conflicts():
+    """
+    What of this node's containers another node could start as well, or has the address or the name of.
+
+    Returns a list of sentences; empty when all is well.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.conflicts
+    """
+    known, up, found = owners(), __salt__["vz.running"](), []
+    for ctid in up:
+        owner = known.get(ctid)
+        if owner and owner["node"] != node():
+            found.append(
+                f"container {ctid} runs on {node()} and belongs to {owner['node']} since {owner['since']}: stop it, or "
+                f"make it this node's: 'vzctl stop {ctid}', 'salt-run ringfree.move_owner {ctid} to={node()}'"
+            )
+    share = settings()["shares"]["private"]["mount"] + "/"
+    for ctid in containers():
+        private, owner = __salt__["vz.config"](ctid)["private"] or share, known.get(ctid)
+        if owner and owner["node"] != node() and ctid not in up and not private.startswith(share):
+            found.append(
+                f"container {ctid} on the local disk of {node()} has the id of one that belongs to {owner['node']}"
+            )
+    return found + _same_names()
+
+
+def _same_names():
+    """Containers with one name or address, among all confs in the conf directory, those of other nodes too."""
+    seen, found = {}, []
+    for ctid in __salt__["vz.containers"]():
+        conf = __salt__["vz.config"](ctid)
+        for what, values in (("container name", [conf["name"]]), ("IP address", conf["ip"])):
+            for value in filter(None, values):
+                seen.setdefault((what, value), []).append(str(ctid))
+    for (what, value), ctids in seen.items():
+        if len(ctids) > 1:
+            found.append(f"containers {', '.join(ctids)} have the same {what} {value}")
+    return found
 
 
 def _push_owners(records):
@@ -1543,6 +1765,8 @@ def fence(test=False):
     """
     Put the fence, an action script that vzctl runs before every mount, into the conf directory.
 
+    It is also what vzctl runs when it has created a container (``vps.create``), unless somebody has a script there.
+
     test : False
         Only say what would change.
 
@@ -1556,7 +1780,10 @@ def fence(test=False):
     """
     script = __utils__["ringfree_owner.fence"](settings()["shares"]["private"]["mount"]).encode()
     changes = {}
-    for path, data, mode in ((FENCE, script, 0o755), (NODE_FILE, f"{node()}\n".encode(), 0o644)):
+    files = [(FENCE, script, 0o755), (NODE_FILE, f"{node()}\n".encode(), 0o644)]
+    if _is_ours(CREATE_FENCE) is not False:
+        files.append((CREATE_FENCE, script, 0o755))
+    for path, data, mode in files:
         right = __utils__["ringfree_files.read"](path) == data and stat.S_IMODE(os.stat(path).st_mode) == mode
         if not right:
             changes[path] = {"old": "missing or different", "new": "as declared"}
@@ -1567,17 +1794,23 @@ def fence(test=False):
     return changes
 
 
-def unfence(keep=False, test=False):
+def _is_ours(path):
+    """Whether an action script is the fence; None when there is none."""
+    data = __utils__["ringfree_files.read"](path)
+    return None if data is None else b"ringfree fence" in data
+
+
+def unfence(keep=(), test=False):
     """
     Take the fence out of the conf directory, unless it was there before the migration.
 
-    keep : False
-        Leave it.
+    keep : ()
+        Names of files that were.
 
     test : False
-        Only say whether it would be removed.
+        Only say whether anything would be removed.
 
-    Returns True when it was removed.
+    Returns True when anything was removed.
 
     CLI Example:
 
@@ -1585,12 +1818,10 @@ def unfence(keep=False, test=False):
 
         salt node001 cloudstor.unfence
     """
-    data = __utils__["ringfree_files.read"](FENCE)
-    if keep or data is None or b"ringfree fence" not in data:
-        return False
-    if not test:
-        os.unlink(FENCE)
-    return True
+    ours = [path for path in (FENCE, CREATE_FENCE) if os.path.basename(path) not in keep and _is_ours(path)]
+    for path in () if test else ours:
+        os.unlink(path)
+    return bool(ours)
 
 
 # --- pace -------------------------------------------------------------------------------------------------------------
@@ -1708,8 +1939,17 @@ def preflight():
         report["findings"].append("vzctl or vzlist is not installed: this is no OpenVZ node")
         return report
     checks = [_check_tools, _check_confs, _check_names]
-    if report["state"] != "nfs":
-        checks += [_check_guard, _check_dumps, _check_layout, _check_health, _check_deadman]
+    if report["state"] == "nfs":
+        checks += [_check_conflicts]
+    else:
+        checks += [
+            _check_mount_points,
+            _check_guard,
+            _check_dumps,
+            _check_layout,
+            _check_health,
+            _check_deadman,
+        ]
         checks += [_check_san, _check_owners, _check_conf_share]
     for check in checks:
         try:
@@ -1724,7 +1964,7 @@ def preflight():
 
 def _check_tools(report):
     """Programs that the migration calls."""
-    for program in ("rsync", "ssh", "mount.nfs", "vzctl", "vzlist"):
+    for program in ("rsync", "ssh", "mount.nfs", "vzctl", "vzlist", "timeout"):
         if not salt.utils.path.which(program):
             report["findings"].append(f"{program} is not installed on the node")
     if __opts__.get("state_queue"):
@@ -1794,10 +2034,13 @@ def _check_guard(report):
                 f'{__salt__["vz.conf_path"](ctid)} says DISABLED="no", which would let others start the container '
                 f"while it moves: remove the line"
             )
-    data = __utils__["ringfree_files.read"](FENCE)
-    if data is not None and b"ringfree fence" not in data:
+    if _is_ours(FENCE) is False:
         report["findings"].append(
             f"{FENCE} exists and is not the fence of this project; move what it does into CTID.premount scripts"
+        )
+    if _is_ours(CREATE_FENCE) is False:
+        report["notes"].append(
+            f"{CREATE_FENCE} exists and stays: a new container on the share belongs to the node that starts it first"
         )
 
 
@@ -1860,6 +2103,19 @@ def _check_deadman(report):
     report["notes"].append(__salt__["ringfree_deadman.rehearse"]())
 
 
+def _check_conflicts(report):
+    """Nothing of this node runs, or could run, on another one as well."""
+    try:
+        report["findings"] += conflicts()
+    except CommandExecutionError as error:
+        report["notes"].append(f"who owns what on the share could not be asked: {error}")
+
+
+def _check_mount_points(report):
+    """What lies under a mount point would be hidden, and could be started from."""
+    report["findings"] += __salt__["ringfree_boot.open_mount_points"]()["faults"]
+
+
 def _check_san(report):
     """The SAN answers over ssh and NFS, both show the same, there is room, and nothing that is used is lost."""
     server = __salt__["ringfree_nfs.server"]()
@@ -1871,7 +2127,10 @@ def _check_san(report):
         except _Unreachable as error:
             raise _Unreachable(f"the SAN {server} over ssh: {error}") from error
         except CommandExecutionError as error:
-            report["findings"].append(f"the SAN {server}, {share['export']} over ssh: {error}")
+            report["findings"].append(
+                f"the SAN {server}, {share['export']} over ssh: {error}. Where it is missing: 'mkdir -p "
+                f"{share['export']}' on the SAN, and export it"
+            )
     abilities = {}
     for name, share in shares.items():
         try:

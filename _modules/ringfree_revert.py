@@ -32,6 +32,7 @@ WHOLE = "no local copy is overwritten by half"
 VZ_CONF, CONFS = "vz.conf is as before", "the confs are as before"
 UNMOUNT = "the shares are unmounted"
 DISARM = "the dead-man is disarmed"
+ALONE = "vz starts without the shares"
 #: With these done the node is on local storage; what else failed is named and can be typed. A container that runs there
 #: and does not answer is such a thing.
 ESSENTIAL = (STOP, VZ_CONF, UNMOUNT, CONFS, START, UNGUARD)
@@ -80,6 +81,7 @@ def _revert(wanted):
     """Every sub-step, and the state of the node that comes of them."""
     on_share = _live_on_share()
     if __salt__["cloudstor.state"]() == "nfs":
+        _must_have_a_home()
         __salt__["cloudstor.settle"]("in_flight")
     __salt__["cloudstor.mark"]("revert", "intent", note=wanted)
     done = [_attempt(*step) for step in _steps(wanted, on_share, _written_to(on_share))]
@@ -125,6 +127,7 @@ def _steps(wanted, on_share, written_to):
     return [
         *steps,
         (VZ_CONF, _vz_conf, "cp /etc/vz/vz.conf.before-nfs /etc/vz/vz.conf"),
+        (ALONE, _vz_alone, "salt-call ringfree_boot.vz_alone"),
         ("vz is restarted", _restart, "service vz restart, with no container running"),
         # Before the shares go: a reboot between the two would mount them again over a node that is on its way home.
         ("the mounts do not come back", fstab, f"remove the lines of ringfree from {FSTAB}"),
@@ -181,11 +184,29 @@ def plan():
 def _live_on_share():
     """The containers whose live copy is on the share: its own records say so, or, when it is silent, the journal."""
     try:
-        known = __salt__["cloudstor.owners"]()
+        known = __salt__["cloudstor.note_owners"]()
         mine = __salt__["cloudstor.node"]()
         return [ctid for ctid, owner in known.items() if owner["node"] == mine and owner["store"] == "nfs"]
     except CommandExecutionError:
         return (__salt__["vz.manifest"]() or []) if __salt__["cloudstor.reached"]("owner", "intent") else []
+
+
+def _must_have_a_home():
+    """Raise when the node owns containers on the share that were never local: they could not come along."""
+    mine, moved = __salt__["cloudstor.node"](), __salt__["vz.manifest"]() or []
+    homeless = [
+        ctid
+        for ctid, owner in __salt__["cloudstor.live_on_nfs"]().items()
+        if owner == mine and ctid not in moved
+    ]
+    if homeless:
+        ctids = ", ".join(map(str, homeless))
+        raise CommandExecutionError(
+            f"containers {ctids} were born on the share, or came from another node, and have no local copy to go back "
+            f"to: give each to a node that stays ('vzctl stop {homeless[0]}', 'salt-run ringfree.move_owner "
+            f"{homeless[0]} to=NODE'), or destroy it and type on {mine} 'salt-call cloudstor.unlist [{homeless[0]}]'. "
+            f"Nothing was changed."
+        )
 
 
 def _written_to(on_share):
@@ -338,6 +359,11 @@ def _vz_conf():
     return ""
 
 
+def _vz_alone():
+    """vz does not wait for shares that are about to go; DISABLED keeps the containers off until the end."""
+    __salt__["ringfree_boot.vz_alone"]()
+
+
 def _restart():
     """vz reads its vz.conf again; only while nothing runs and nothing can start."""
     if not __salt__["cloudstor.reached"]("vz_restart", "intent"):
@@ -386,11 +412,12 @@ def _confs():
     now = __utils__["ringfree_files.read_folder"](folder)
     before = __utils__["ringfree_archive.unpack"](__salt__["cloudstor.snapshot_paths"]()["confs"])
     there = [f"{ctid}.conf" for ctid in _there()]
+    before = {name: entry for name, entry in before.items() if name not in _given()}
     before = {name: entry for name, entry in before.items() if name not in there}
     restored = [name for name, entry in before.items() if now.get(name) != entry]
     for name in restored:
         _restore(os.path.join(folder, name), before[name])
-    __salt__["cloudstor.unfence"](keep="vps.premount" in before)
+    __salt__["cloudstor.unfence"](keep=list(before))
     now = __utils__["ringfree_files.read_folder"](folder)
     unlike = [name for name, entry in before.items() if now.get(name) != entry]
     if unlike:
@@ -403,6 +430,12 @@ def _confs():
     return f"{len(restored)} files" + (
         f"; left alone, newer than the snapshot: {', '.join(newer)}" if newer else ""
     )
+
+
+def _given():
+    """The confs of containers that belong to another node by now: they do not lead to the old local copies again."""
+    mine = __salt__["cloudstor.node"]()
+    return [f"{ctid}.conf" for ctid, owner in __salt__["cloudstor.live_on_nfs"]().items() if owner != mine]
 
 
 def _restore(path, entry):
@@ -422,6 +455,8 @@ def _restore(path, entry):
 def _claim(ctids, not_back):
     """The owner records: live copies are local again, but for what still runs from NFS or was not copied back."""
     there = set(__salt__["cloudstor.on_nfs"]()) | set(not_back)
+    # First what the node knows by itself: it goes home also when the share cannot be told.
+    __salt__["cloudstor.unlist"]([ctid for ctid in _manifest() if ctid not in there])
     back = [ctid for ctid in ctids if ctid not in there]
     if back:
         __salt__["cloudstor.claim"](back, "local")

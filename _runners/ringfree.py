@@ -1121,3 +1121,104 @@ def report(nodes=None):
     if bad:
         _refuse("\n".join([table, *bad]))
     return table
+
+
+# --- a node that booted without its share, and a container that changes its node --------------------------------------
+
+
+def bring_up(nodes=None):
+    """
+    Bring up committed nodes that booted while the SAN was away: shares, vz, and the containers that were to start.
+
+    Nodes on which nothing waits stay as they are; a container that somebody stopped is not started.
+
+    nodes : None
+        List of nodes, or one; ``None`` for all of the pillar.
+
+    Returns a dictionary: node to one sentence.  Raises CommandExecutionError naming each node that is not up.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run ringfree.bring_up node001
+    """
+    asked = _ask(_names(nodes, _settings()), "ringfree_boot.bring_up")
+    said = {node: _brought(done) for node, done in asked["answers"].items()}
+    if asked["faults"]:
+        _refuse("\n".join([*(f"{node}: {text}" for node, text in said.items()), *asked["faults"]]))
+    return said
+
+
+def _brought(done):
+    """What became of a node, in a sentence or a few."""
+    if not isinstance(done, dict):
+        return str(done)
+    words = [f"mounted {', '.join(done['mounted'])}"] if done["mounted"] else []
+    words += ["started vz"] if done["vz"] else []
+    words += [f"started containers {', '.join(map(str, done['started']))}"] if done["started"] else []
+    left = [f"Container {ctid} was not started: {why}." for ctid, why in done["left"].items()]
+    return " ".join([f"{', '.join(words) or 'nothing to do'}.", *left, done["now"]])
+
+
+def move_owner(ctid, to, dead=None):
+    """
+    Make a container on the share another node's, so that it can start there.  It has to be down.
+
+    All nodes of the pillar are asked whether it runs.  When its owner does not answer nothing is changed, unless you
+    say that it is dead: off, and not to come back by itself.
+
+    ctid
+        The container's id.
+
+    to
+        The node that is to own it.
+
+    dead : None
+        The owner's minion id, when it is dead.
+
+    Returns one sentence.  Raises CommandExecutionError when it was not moved.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run ringfree.move_owner 101 to=node002
+    """
+    settings = _settings()
+    (to,) = _names(to, settings)
+    if not str(ctid).isdecimal():
+        _refuse(f"'{ctid}' is no container id. Nothing was changed.")
+    ctid = int(ctid)
+    owner = _one(to, "cloudstor.owners").get(ctid)
+    if not owner:
+        _refuse(f"container {ctid} has no owner record on the share: the first node that starts it owns it")
+    if owner["node"] == to:
+        _one(to, "cloudstor.take", ctid)
+        return f"container {ctid} belongs to {to} since {owner['since']}"
+    running = _ask(settings["nodes"], "vz.running", timeout=BRIEF)
+    there = [node for node, up in running["answers"].items() if ctid in up]
+    if there:
+        _refuse(f"container {ctid} runs on {', '.join(there)}: stop it there first. Nothing was changed.")
+    if owner["node"] in running["answers"]:
+        if dead:
+            _refuse(
+                f"{owner['node']} answers, it is not dead. Without dead={dead} it is asked. Nothing was changed."
+            )
+        _one(owner["node"], "cloudstor.give", ctid, to)
+    elif dead != owner["node"]:
+        _refuse(
+            f"container {ctid} belongs to {owner['node']}, which does not answer: it may run there. Nothing was "
+            f"changed. Only when that node is off and does not come back by itself: 'salt-run ringfree.move_owner "
+            f"{ctid} to={to} dead={owner['node']}'"
+        )
+    _one(to, "cloudstor.take", *([ctid, dead] if dead else [ctid]))
+    return f"container {ctid} belongs to {to} now, it was {owner['node']}'s: 'vzctl start {ctid}' on {to} starts it"
+
+
+def _one(node, function, *arg):
+    """Ask one node, which must answer well."""
+    asked = _ask([node], function, arg)
+    if asked["faults"]:
+        _refuse("\n".join(asked["faults"]))
+    return asked["answers"][node]

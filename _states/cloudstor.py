@@ -536,3 +536,126 @@ def reverted(name, data=None, committed=True):
         return _end(ret, __salt__["cloudstor.whereabouts"]())
     except FAULTS as error:
         return _failed(ret, error)
+
+
+# --- a node that boots, and who may start what ------------------------------------------------------------------------
+
+
+def mount_points_closed(name):
+    """
+    Nobody, not even root, can write under the mount points of the store while nothing is mounted there.
+
+    They are made immutable (``chattr +i``), and stay so on the way back.  One that is mounted is left alone; where the
+    file system cannot do it the comment says so.
+
+    name
+        A sentence for people.
+
+    .. code-block:: yaml
+
+        Nobody writes under the mount points:
+          cloudstor.mount_points_closed: []
+    """
+    ret = _ret(name)
+    try:
+        __salt__["cloudstor.journal"]()
+        found = __salt__["ringfree_boot.open_mount_points"]()
+        if found["faults"]:
+            return _end(ret, "; ".join(found["faults"]), False)
+        ret["changes"] = {path: {"old": "writable", "new": "immutable"} for path in found["open"]}
+        if not found["open"]:
+            return _end(ret, "The mount points are closed, or mounted.")
+        if __opts__["test"]:
+            return _end(ret, f"{len(found['open'])} mount points would be closed.", None)
+        done = __salt__["ringfree_boot.close_mount_points"](found["open"])
+        ret["changes"] = {path: ret["changes"][path] for path, fault in done.items() if fault is None}
+        faults = [f"{path} stays writable: {fault}" for path, fault in done.items() if fault]
+        return _end(ret, " ".join([f"{len(ret['changes'])} mount points were closed.", *faults]))
+    except FAULTS as error:
+        return _failed(ret, error)
+
+
+def vz_waits(name):
+    """
+    vz starts only with the three shares mounted, so that a node that boots without its SAN starts nothing and forgets
+    nothing.
+
+    With systemd by a drop-in of vz.service, which also lets vz start no more than ``ringfree:start:workers`` containers
+    at a time.  Without systemd an init script before vz keeps its list of containers until the share is there.
+
+    name
+        A sentence for people.
+
+    .. code-block:: yaml
+
+        vz starts only with its store:
+          cloudstor.vz_waits: []
+    """
+    ret = _ret(name)
+    try:
+        __salt__["cloudstor.journal"]()
+        ret["changes"] = __salt__["ringfree_boot.vz_waits"](test=True)
+        if not ret["changes"]:
+            return _end(ret, "vz starts only with the shares.")
+        if __opts__["test"]:
+            return _end(ret, "vz would start only with the shares.", None)
+        ret["changes"] = __salt__["ringfree_boot.vz_waits"]()
+        return _end(ret, "vz starts only with the shares from now on.")
+    except FAULTS as error:
+        return _failed(ret, error)
+
+
+def brought_up(name):
+    """
+    No container waits for the share since the node booted without it.
+
+    Only reports, unless the pillar's ``ringfree:highstate:bring_up`` is true; then the node is brought up as
+    ``ringfree_boot.bring_up`` does.  A container that somebody stopped while the node was up is never started.
+
+    name
+        A sentence for people.
+
+    .. code-block:: yaml
+
+        Nothing waits for the share:
+          cloudstor.brought_up: []
+    """
+    ret = _ret(name)
+    try:
+        if __salt__["ringfree_boot.waiting"]() is None:
+            return _end(ret, "Nothing waits for the share.")
+        if not __salt__["cloudstor.settings"]()["highstate"]["bring_up"]:
+            return _end(ret, __salt__["cloudstor.whereabouts"](), False)
+        ret["changes"] = {"node": {"old": "waits for the share", "new": "up"}}
+        if __opts__["test"]:
+            return _end(ret, "The shares would be mounted, vz and its containers started.", None)
+        done = __salt__["ringfree_boot.bring_up"]()
+        ret["changes"] = {str(ctid): {"old": "down", "new": "running"} for ctid in done["started"]}
+        ret["changes"].update({path: {"old": None, "new": "mounted"} for path in done["mounted"]})
+        return _end(ret, done["now"])
+    except FAULTS as error:
+        return _failed(ret, error)
+
+
+def no_conflicts(name):
+    """
+    No container of this node runs, or could run, on another one as well, and none shares its name or address.
+
+    Only looks; fails with a sentence for each conflict.
+
+    name
+        A sentence for people.
+
+    .. code-block:: yaml
+
+        Each container is one node's:
+          cloudstor.no_conflicts: []
+    """
+    ret = _ret(name)
+    try:
+        found = __salt__["cloudstor.conflicts"]()
+    except FAULTS as error:
+        found = [str(getattr(error, "error", None) or error)]
+    if found:
+        return _end(ret, " ".join(f"{text.rstrip('.')}." for text in found), False)
+    return _end(ret, "Each container is one node's.")

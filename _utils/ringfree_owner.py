@@ -11,44 +11,89 @@ fence (a shell script) can read it too::
     copied=365000000
 """
 
+import re
 import time
 
+DEADLINE = 30  # seconds that the fence waits for the share
+LINE = re.compile(r"^([1-9][0-9]{0,9}) ([A-Za-z0-9][A-Za-z0-9._@-]*)$")
 FOLDER = ".ringfree/owner"
-#: vps.premount: refuses to mount what another node owns, or a container whose live copy is on the other store.
-#: It works without Salt and Python: with vzctl, a POSIX shell and the share.  vzctl makes exit code 79 of any failure.
-FENCE = """#!/bin/sh
-# ringfree fence: managed by Salt. vzctl runs it before every mount, with VEID and VE_CONFFILE.
-# It refuses a container that another node owns, or whose live copy is on the other store.
+#: vps.premount and vps.create: refuses what another node owns, or a container whose live copy is on the other store.
+#: It works without Salt and Python: with vzctl, a POSIX shell, coreutils and the share.  vzctl makes exit code 79 of
+#: any failure.
+FENCE = r"""#!/bin/sh
+# ringfree fence: managed by Salt. vzctl runs it before every mount (vps.premount) and when it has created a container
+# (vps.create), with VEID and VE_CONFFILE. It refuses a container that another node owns, or whose live copy is on the
+# other store. One on the share that nobody owns becomes this node's.
 share=@SHARE@
-me=$(cat /etc/ringfree/node) || exit 1
+node=/etc/ringfree/node
+list=/etc/ringfree/on-nfs
+vzconf=/etc/vz/vz.conf
+owners=$share/.ringfree/owner
+record=$owners/$VEID
+
+refuse() {
+    echo "ringfree: container $VEID $1; refused" >&2
+    exit 1
+}
 
 value() { # value KEY FILE: what vzctl reads, its first assignment
     sed -n "s/^$1=//p" "$2" 2>/dev/null | sed -n '1{s/^"//;s/".*$//;p;}'
 }
 
+# What hangs on the share is left behind, with nothing of ours open but this pipe: not even a kill ends it.
+on_share() {
+    { (exec </dev/null 2>/dev/null; "$@") & } | timeout @DEADLINE@ cat
+}
+
+look() {
+    [ ! -d "$owners" ] || echo mounted=yes
+    [ ! -e "$record" ] || { echo record=yes && cat "$record"; }
+    echo looked=yes
+}
+
+# A name for a whole file: of two nodes that do this at the same time, one finds the name taken.
+claim() {
+    new=$share/.ringfree/claim-$VEID-$me-$$
+    printf 'node=%s\nstore=nfs\nsince=%s\ngeneration=1\ncopied=0\n' "$me" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$new" &&
+        ln "$new" "$record"
+    rm -f "$new"
+}
+
+field() { # field KEY: what the share answered
+    printf '%s\n' "$answer" | sed -n "s/^$1=//p" | sed -n 1p
+}
+
+ask() {
+    answer=$(on_share look)
+    [ "$(field looked)" = yes ] || refuse "cannot be judged, $share does not answer"
+}
+
+me=$(cat $node 2>/dev/null)
+[ -n "$me" ] || refuse "cannot be judged, $node does not say which node this is"
 private=$(value VE_PRIVATE "$VE_CONFFILE")
-[ -n "$private" ] || private=$(value VE_PRIVATE /etc/vz/vz.conf)
+[ -n "$private" ] || private=$(value VE_PRIVATE $vzconf)
 case $private in
     "$share"/*) store=nfs ;;
     *) store=local ;;
 esac
 
-record=$share/.ringfree/owner/$VEID
-if [ ! -f "$record" ]; then
-    [ $store = local ] && exit 0
-    echo "ringfree: container $VEID has no owner record in $share/.ringfree/owner; is the share mounted?" >&2
-    exit 1
+# Known without the share: its old local copy does not start, whatever became of the share and of the conf.
+if [ $store = local ] && grep -qs "^$VEID " $list; then
+    refuse "has its live copy on the share ($list), the one at $private is old"
 fi
-owner=$(value node "$record")
-live=$(value store "$record")
-if [ "$owner" != "$me" ]; then
-    echo "ringfree: container $VEID belongs to $owner, not to $me; not mounted" >&2
-    exit 1
+ask
+if [ -z "$(field record)" ]; then
+    [ $store = nfs ] || exit 0
+    [ "$(field mounted)" = yes ] || refuse "has no owner record, $owners is not there: is the share mounted?"
+    on_share claim
+    ask
+    [ -n "$(field record)" ] || refuse "could not be claimed for $me in $owners"
 fi
-if [ "$live" != $store ]; then
-    echo "ringfree: the live copy of container $VEID is on $live, this one ($private) is old; not mounted" >&2
-    exit 1
-fi
+owner=$(field node)
+live=$(field store)
+[ "$owner" = "$me" ] || refuse "belongs to $owner, not to $me ('salt-run ringfree.move_owner $VEID to=$me' moves it)"
+[ "$live" = $store ] || refuse "has its live copy on $live, the one at $private is old"
+[ $store = local ] || grep -qs "^$VEID " $list || { echo "$VEID $me" >>$list; } 2>/dev/null
 exit 0
 """
 KEYS = ("node", "store", "since", "generation", "copied")
@@ -150,4 +195,32 @@ def fence(share):
 
     Returns the script's text.
     """
-    return FENCE.replace("@SHARE@", share)
+    return FENCE.replace("@SHARE@", share).replace("@DEADLINE@", str(DEADLINE))
+
+
+def load_list(data):
+    """
+    Read a node's own list of the containers whose live copy is on the share.
+
+    It is on local disk, and so it is there when the share is not.  Lines that cannot be read are left out.
+
+    data
+        Bytes, or ``None`` when there is no such file.
+
+    Returns a dictionary: container id to the node that owns it, as far as this node knows.
+    """
+    lines = (data or b"").decode("utf-8", "replace").splitlines()
+    found = [match.groups() for match in map(LINE.fullmatch, lines) if match]
+    return {int(ctid): node for ctid, node in found}
+
+
+def dump_list(entries):
+    """
+    A node's own list as the text of its file.
+
+    entries
+        Dictionary: container id to node.
+
+    Returns bytes.
+    """
+    return "".join(f"{ctid} {node}\n" for ctid, node in sorted(entries.items())).encode()

@@ -16,6 +16,7 @@ WORD_OR_NONE = re.compile(WORD.pattern + "|^$")
 HOST = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")
 OPTIONS = re.compile(r"^[A-Za-z0-9_.=,:-]+$")
 TIME_OR_NONE = re.compile(r"^([01]\d|2[0-3]):[0-5]\d$|^$")
+NODE = "{node}"
 LOSSES = ("acl", "xattr", "capability")
 
 
@@ -35,6 +36,14 @@ def _text(pattern, what):
 def _path(value):
     """An absolute path, without slashes and dots that mean nothing."""
     return posixpath.normpath(_text(PATH, "an absolute path")(value))
+
+
+def _export(value):
+    """A path on the SAN; ``{node}`` in it stands for the node's id."""
+    if isinstance(value, str):
+        _path(value.replace(NODE, "node"))
+        return posixpath.normpath(value)
+    return _path(value)
 
 
 def _address(value):
@@ -172,7 +181,7 @@ def _nested(name, check, value):
 def _share(export, mount):
     """The keys of one share, with its defaults."""
     return {
-        "export": (_path, export),
+        "export": (_export, export),
         "mount": (_path, mount),
     }
 
@@ -274,6 +283,7 @@ KEYS = {
         "timeout": (_number(10, 3600), 60),
         "deadline": (_number(60, 604800), 43200),
     },
+    "highstate": {"bring_up": (_yes_no, False)},
     "confirm": (_one_of("auto", "manual"), "auto"),
     "confirm_within": (_number(10, 86400), 3600),
     "window": {
@@ -285,12 +295,15 @@ KEYS = {
 }
 
 
-def validate(pillar):
+def validate(pillar, node=None):
     """
     Check the pillar ``ringfree`` and fill in its defaults.
 
     pillar
         The value of the pillar key ``ringfree``.
+
+    node : None
+        The minion id that ``{node}`` in an export stands for; ``None`` leaves it as it is.
 
     Returns ``{"settings": dict, "faults": [text, ...]}``.  Every fault names its key from ``ringfree`` down;
     with faults the settings are incomplete and must not be used.
@@ -300,6 +313,8 @@ def validate(pillar):
     faults = []
     settings = _section(pillar, KEYS, "ringfree", faults)
     if not faults:
+        for share in settings["shares"].values():
+            share["export"] = share["export"].replace(NODE, node or NODE)
         faults = _contradictions(settings)
     return {"settings": settings, "faults": faults}
 

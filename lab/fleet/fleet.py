@@ -364,6 +364,9 @@ def filesystem_magic(path):
 
 def remove_tree(folder):
     """Remove a run folder. Its containers' files are many and the disk takes its time, so several at once."""
+    for path in folder.glob("*/vz/*"):
+        # A mount point that the migration has made immutable.
+        subprocess.run(["chattr", "-i", path], capture_output=True, timeout=30)
     with ThreadPoolExecutor(max_workers=8) as pool:
         for removed in [pool.submit(shutil.rmtree, path) for path in folder.glob("*/vz/private/*")]:
             removed.result()

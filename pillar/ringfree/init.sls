@@ -30,6 +30,8 @@ ringfree:
     deadline: 60
 
   # The exports of the SAN and where a node mounts them. They go to /etc/ringfree/nfsvzstor, nfsvzroot and nfsvzconf.
+  # {node} in an export is the node's minion id: with '/rf-images/vzconf/{node}' (in quotes) each node has a conf share of
+  # its own. The directories must be there and be exported.
   shares:
     private: {export: /rf-images/pbx, mount: /vz/nfsprivate}
     root: {export: /rf-images/pbxroot, mount: /vz/nfsroot}
@@ -145,6 +147,11 @@ ringfree:
     # Seconds without a byte after which a copy is given up; and seconds for the whole of it.
     timeout: 60
     deadline: 43200
+
+  highstate:
+    # Whether a highstate brings up a committed node that booted while the SAN was away, as 'salt-run ringfree.bring_up'
+    # does: mounts the shares, starts vz and the containers that were to start. Otherwise it only says so.
+    bring_up: false
 
   # When nodes may move: local times of the master in quotes; the window may go over midnight. None by default. For one
   # night: salt-run state.orch migrate pillar='{"deadline": "04:30"}'. Before each part of each node there must be time

@@ -13,6 +13,7 @@ The node stays on NFS:
     - failhard: true
     - require:
       - file: The mounts come back after a reboot
+      - cloudstor: vz starts only with its store
 
 The variables say that the SAN is mounted:
   ringfree_nfs.variables:

@@ -1,6 +1,8 @@
-# The shares are mounted at boot.
+# The shares are mounted at boot, and vz waits for them.
 {%- set ringfree = salt['cloudstor.settings']() %}
 {%- set shares = ringfree.shares %}
+{#- A boot does not wait longer for a SAN that is away. #}
+{%- set late = 'x-systemd.mount-timeout=' ~ ringfree.nfs.deadline if grains.get('init') == 'systemd' else 'retry=0' %}
 
 The mounts come back after a reboot:
   file.blockreplace:
@@ -10,5 +12,8 @@ The mounts come back after a reboot:
     - append_if_not_found: true
     - content: |
         {%- for share in ('private', 'root', 'conf') %}
-        {{ salt['ringfree_nfs.server']() }}:{{ shares[share].export }} {{ shares[share].mount }} nfs {{ ringfree.nfs.options }},_netdev,nofail 0 0
+        {{ salt['ringfree_nfs.server']() }}:{{ shares[share].export }} {{ shares[share].mount }} nfs {{ ringfree.nfs.options }},_netdev,nofail,{{ late }} 0 0
         {%- endfor %}
+
+vz starts only with its store:
+  cloudstor.vz_waits: []

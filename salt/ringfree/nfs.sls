@@ -11,6 +11,9 @@ The node does not go back by itself:
 The mount points are there:
   ringfree_keep.mount_points: []
 
+Nobody writes under the mount points:
+  cloudstor.mount_points_closed: []
+
 The shares are mounted:
   ringfree_keep.shares: []
 
@@ -25,3 +28,9 @@ New containers are born on the share:
 
 The containers live on the share:
   ringfree_keep.container_confs: []
+
+Each container is one node's:
+  cloudstor.no_conflicts: []
+
+Nothing waits for the share:
+  cloudstor.brought_up: []

@@ -28,6 +28,10 @@ The mount point {{ shares[share].mount }} is there:
     - failhard: true
 {%- endfor %}
 
+Nobody writes under the mount points:
+  cloudstor.mount_points_closed:
+    - failhard: true
+
 The variables say where the SAN is:
   ringfree_nfs.variables:
     - failhard: true

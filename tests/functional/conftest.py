@@ -70,6 +70,8 @@ PLACES = {
         "SNAPSHOT": "etc/sysconfig/vz-scripts.tar.gz",
         "SNAPSHOT_VZ_CONF": "etc/vz/vz.conf.before-nfs",
         "FENCE": "etc/vz/conf/vps.premount",
+        "CREATE_FENCE": "etc/vz/conf/vps.create",
+        "ON_NFS": "etc/ringfree/on-nfs",
         "NODE_FILE": "etc/ringfree/node",
     },
     "ringfree_nfs.variables": {
@@ -83,6 +85,12 @@ PLACES = {
         "PASSING_UNITS": "run/systemd/system",
         "CRON": "etc/cron.d",
         "PROC": "proc",
+    },
+    "ringfree_boot.waiting": {
+        "MARKS": "var/vzreboot",
+        "BOOT_SET": "var/boot-set",
+        "DROP_IN": "etc/systemd/system/vz.service.d/ringfree.conf",
+        "INIT_SCRIPT": "etc/init.d/ringfree",
     },
     "ringfree_revert.plan": {"CHANGED": "var/changed", "FSTAB": "etc/fstab", "PROC": "proc"},
     "ringfree_cleanup.plan": {"RECORD": "var/cleanup.json", "CONSENT": "run/consent.json", "PROC": "proc"},
@@ -136,7 +144,7 @@ def fake_node(tmp_path_factory, fake_bin, minion, monkeypatch):
             node.services[name] = to
         return node.services.get(name, False)
 
-    node.restart = lambda name: service(name, True)
+    node.restart = node.start = lambda name: service(name, True)
     loaded = {}
 
     def load(test=False):
@@ -154,7 +162,7 @@ def fake_node(tmp_path_factory, fake_bin, minion, monkeypatch):
                 monkeypatch.setattr(made.module_of(function), constant, str(node.folder / place))
         made.modules["event.send"] = lambda tag, data: node.told.append((tag, data))
         made.modules["service.status"] = service
-        made.modules["service.start"] = lambda name: service(name, True)
+        made.modules["service.start"] = lambda name: node.start(name)
         made.modules["service.stop"] = lambda name: not service(name, False)
         made.modules["service.restart"] = lambda name: node.restart(name)
         return made

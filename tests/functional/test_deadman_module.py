@@ -62,7 +62,13 @@ def due(in_flight, deadman):
 
 def traces(node):
     """The files of a dead-man, as far as they are there."""
-    places = ("var/deadman*", "etc/systemd/system/*", "run/systemd/system/*", "etc/cron.d/*", "proc/units/*")
+    places = (
+        "var/deadman*",
+        "etc/systemd/system/ringfree*",
+        "run/systemd/system/*",
+        "etc/cron.d/*",
+        "proc/units/*ringfree*",
+    )
     return sorted(str(path.relative_to(node.folder)) for place in places for path in node.folder.glob(place))
 
 

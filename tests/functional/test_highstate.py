@@ -19,6 +19,9 @@ VARIABLES = "The variables in /etc/ringfree are right"
 FENCE = "The fence stands"
 VZ_CONF = "New containers are born on the share"
 CONFS = "The containers live on the share"
+CLOSED = "Nobody writes under the mount points"
+WAITS = "vz starts only with its store"
+OWNERS = "Each container is one node's"
 #: And of a local one.
 UNUSED, NO_MOUNTS, NO_FENCE = (
     "Nothing of the share is in use",
@@ -424,7 +427,10 @@ REPORTED = {
     ),
     "a container of another node runs here": (
         lambda node: foreign(node, running=True),
-        {CONFS: ["container 201 runs here and belongs to node002"]},
+        {
+            CONFS: ["container 201 runs here and belongs to node002"],
+            OWNERS: ["container 201 runs on node001 and belongs to node002", "move_owner 201 to=node001"],
+        },
     ),
     "vz.conf means two things": (
         lambda node: node.vz_conf.write_text(node.vz_conf.read_text() + 'VE_ROOT="/b"\n'),
@@ -440,7 +446,11 @@ REPORTED = {
     ),
     "files were written below a mount point": (
         lambda node: (unmount(node, "private"), (node.folder / "vz/nfsprivate/101").mkdir()),
-        {SHARES: ["vz/nfsprivate holds 1 files on local disk, such as 101"], CONFS: ["is not mounted"]},
+        {
+            CLOSED: ["vz/nfsprivate is to be a mount point and has 101 in it"],
+            SHARES: ["vz/nfsprivate holds 1 files on local disk, such as 101"],
+            CONFS: ["is not mounted"],
+        },
     ),
     "something else is mounted on a mount point": (
         lambda node: (
@@ -473,6 +483,17 @@ def test_h22_what_needs_a_person_is_reported_and_not_touched(on_nfs, drift):
             assert word.lower() in live[name]["comment"].lower(), live[name]["comment"]
     now = files(on_nfs)
     assert {path for path in {*was, *now} if was.get(path) != now.get(path)} <= {"etc/ringfree/nfsmounted"}
+
+
+def test_h14_vz_waits_for_its_store_again(on_nfs):
+    """The drop-in of vz.service was taken away; nothing is started or stopped for it."""
+    drop_in = on_nfs.folder / "etc/systemd/system/vz.service.d/ringfree.conf"
+    text = drop_in.read_text()
+    drop_in.unlink()
+    live = dry_live_again(on_nfs)
+    clean(live, but=[WAITS])
+    assert live[WAITS]["result"] is True and set(live[WAITS]["changes"]) == {str(drop_in)}
+    assert drop_in.read_text() == text
 
 
 def test_one_container_does_not_keep_the_others_from_being_corrected(on_nfs):
@@ -521,10 +542,10 @@ def test_h13_a_san_that_is_away_keeps_nothing_local_from_being_corrected(on_nfs)
     for test in (True, False):
         on_nfs.minion(test=test).module_of("vz.status")._ASKED.clear()
     live = dry_live_again(on_nfs)
-    clean(live, but=[FSTAB, VARIABLES, VZ_CONF, FENCE, CONFS])
+    clean(live, but=[FSTAB, VARIABLES, VZ_CONF, FENCE, CONFS, OWNERS])
     for name in (FSTAB, VARIABLES, VZ_CONF):
         assert live[name]["result"] is True and live[name]["changes"], name
-    for name in (FENCE, CONFS):
+    for name in (FENCE, CONFS, OWNERS):
         assert live[name]["result"] is False and "does not answer" in live[name]["comment"], name
 
 
@@ -752,6 +773,6 @@ def test_a_commit_without_its_lines_in_fstab_does_not_happen(fleet):
     assert fleet.minion().modules["cloudstor.state"]() == "in_flight"
     (fleet.folder / "etc/fstab").write_text(ROOT_DISK)
     results = run(fleet, sls="ringfree.commit")
-    assert [result["result"] for result in results.values()] == [True] * 4
+    assert [result["result"] for result in results.values()] == [True] * 5
     assert next(iter(results)) == "The load is back to normal"
     assert fleet.minion().modules["cloudstor.state"]() == "nfs"

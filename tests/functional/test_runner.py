@@ -758,3 +758,102 @@ def test_h30_nobody_is_asked_without_a_word(cleanup, word):
         "'salt-run ringfree.consent node001'" in answer["Error"] and "Nothing was touched" in answer["Error"]
     )
     assert cleanup.asked == []
+
+
+# --- a node that booted without its share, and a container that changes its node --------------------------------------
+
+BROUGHT = {
+    "mounted": ["/vz/nfsprivate"],
+    "vz": True,
+    "started": [102, 101],
+    "left": {104: "belongs to node002"},
+}
+
+
+def test_h14_bringing_up_says_what_was_done_on_each_node(reporting):
+    answers = {
+        "node001": {**BROUGHT, "now": "node001 is on NFS, 2 of 2 containers answer."},
+        "node002": {"mounted": [], "vz": False, "started": [], "left": {}, "now": "node002 is on NFS."},
+    }
+    reporting.answers["ringfree_boot.bring_up"] = answers.get
+    assert reporting("bring_up") == {
+        "node001": "mounted /vz/nfsprivate, started vz, started containers 102, 101. Container 104 was not started: "
+        "belongs to node002. node001 is on NFS, 2 of 2 containers answer.",
+        "node002": "nothing to do. node002 is on NFS.",
+    }
+    reporting.asked.clear()
+    reporting("bring_up", "node002")
+    assert [nodes for _, nodes, _ in reporting.asked] == [["node002"]]
+
+
+def test_h14_a_node_that_is_not_up_is_named_beside_those_that_are(reporting):
+    failed = {"ret": "ERROR: 10.77.0.21:/rf-images/pbx is not mounted", "retcode": 1}
+    done = {**BROUGHT, "now": "node001 is on NFS."}
+    reporting.answers["ringfree_boot.bring_up"] = {"node001": done, "node002": failed}.get
+    with pytest.raises(CommandExecutionError) as error:
+        reporting("bring_up")
+    assert "node001: mounted /vz/nfsprivate" in str(error.value)
+    assert "node002: ERROR: 10.77.0.21:/rf-images/pbx is not mounted" in str(error.value)
+
+
+@pytest.fixture
+def owned(reporting):
+    """Container 101 is node001's, down, and both nodes answer."""
+    record = {
+        "node": "node001",
+        "store": "nfs",
+        "since": "2026-02-26T02:10:00Z",
+        "generation": "3",
+        "copied": "0",
+    }
+    reporting.answers["cloudstor.owners"] = lambda node: {101: record}
+    reporting.answers["vz.running"] = lambda node: [102]
+    reporting.answers["cloudstor.give"] = reporting.answers["cloudstor.take"] = lambda node: dict(record)
+    reporting.record = record
+    return reporting
+
+
+def moved_by(master, *args, **kwargs):
+    """What the nodes were told, or the words of the refusal when nothing was moved."""
+    master.asked.clear()
+    try:
+        master("move_owner", *args, **kwargs)
+    except CommandExecutionError as error:
+        assert not [asked for asked in master.asked if asked[0] in ("cloudstor.give", "cloudstor.take")]
+        return str(error)
+    return [asked for asked in master.asked if asked[0] in ("cloudstor.give", "cloudstor.take")]
+
+
+def test_h12_a_container_is_handed_over_by_its_owner_and_taken_by_the_other(owned):
+    assert moved_by(owned, 101, "node002") == [
+        ("cloudstor.give", ["node001"], [101, "node002"]),
+        ("cloudstor.take", ["node002"], [101]),
+    ]
+
+
+@pytest.mark.parametrize("where", ["node001", "node002"])
+def test_h12_a_container_that_runs_anywhere_is_not_moved(owned, where):
+    owned.answers["vz.running"] = lambda node: [101] if node == where else []
+    assert f"container 101 runs on {where}: stop it there first" in moved_by(owned, 101, "node002")
+
+
+def test_h12_an_owner_that_does_not_answer_is_not_robbed_unless_it_is_said_to_be_dead(owned):
+    owned.answers["vz.running"] = {"node002": []}.get
+    for words in ({}, {"dead": "node002"}):
+        said = moved_by(owned, 101, "node002", **words)
+        assert "it may run there" in said and "dead=node001" in said
+    assert moved_by(owned, 101, "node002", dead="node001") == [
+        ("cloudstor.take", ["node002"], [101, "node001"])
+    ]
+
+
+def test_h12_a_node_that_answers_is_not_dead(owned):
+    assert "node001 answers, it is not dead" in moved_by(owned, 101, "node002", dead="node001")
+
+
+def test_a_container_that_cannot_be_moved(owned):
+    assert "not in ringfree:nodes" in moved_by(owned, 101, "node003")
+    assert "'web' is no container id" in moved_by(owned, "web", "node002")
+    assert "container 150 has no owner record" in moved_by(owned, 150, "node002")
+    owned.record["node"] = "node002"
+    assert moved_by(owned, 101, "node002") == [("cloudstor.take", ["node002"], [101])]

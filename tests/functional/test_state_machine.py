@@ -13,6 +13,7 @@ import subprocess
 
 import pytest
 import ringfree_probe
+from fake_node import FENCE
 from highstate import highstate
 from hypothesis import HealthCheck, Phase, event, note, settings
 from hypothesis import strategies as st
@@ -36,13 +37,6 @@ ABILITIES = {
     "inodes_total": 10**9,
     "same_directory": True,
 }
-#: vzctl runs the fence before it mounts anything.
-FENCE = """
-fence=$W/etc/vz/conf/vps.premount
-if [ -e $fence ] && ! up; then
-    sed "s#/etc/ringfree/node#$W&#; s#/etc/vz/vz.conf#$W&#" $fence | VEID=$ctid VE_CONFFILE=$conf sh || exit 79
-fi
-"""
 #: What can be broken for a while: a program, and what it does then.
 BREAKS = {
     "rsync": "echo 'No route to host' >&2; exit 255",

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from fake_node import FENCE
 from migration_steps import apply, until
 
 FSTAB = "/dev/sda1 / ext4 defaults 0 1\n"
@@ -27,6 +28,14 @@ def local_side(node):
         ):
             kept[path] = (*seen[:3], content)
     return kept
+
+
+def boots_as_before(node):
+    """H14: nothing of ours is left that keeps vz or a container from starting."""
+    listed = node.folder / "etc/ringfree/on-nfs"
+    places = ("etc/systemd/system/vz.service.d", "var/boot-set", "proc/units/vz")
+    left = [place for place in places if (node.folder / place).exists()]
+    return left == [] and (not listed.exists() or listed.read_text() == "")
 
 
 @pytest.fixture
@@ -75,6 +84,7 @@ def test_the_node_is_as_before_from_anywhere(moved, point):
         assert node.owner(ctid)["store"] == "local"
     assert (node.folder / "etc/ringfree/nfsmounted").read_text() == "0\n"
     assert json.loads((node.folder / "var/journal.json").read_text())["state"] == "local"
+    assert boots_as_before(node)
     after = node.tree()
     for test in (True, False):
         again = revert(node, test=test)
@@ -240,6 +250,7 @@ def test_a_container_that_does_not_stop_keeps_its_conf_until_it_does(moved):
 def test_a_san_that_is_away_does_not_keep_the_containers_down(moved):
     """H13: what can only be done with the SAN is named, everything else is done."""
     node = moved("committed")
+    node.rule("vzctl.start", FENCE)
     node.rule("rsync", "echo 'No route to host' >&2; exit 255")
     node.rule("ssh", "echo 'No route to host' >&2; exit 255")
     result = revert(node, "discard")
@@ -248,6 +259,7 @@ def test_a_san_that_is_away_does_not_keep_the_containers_down(moved):
     assert "salt-call cloudstor.claim" in result["comment"]
     assert node.running() == [101, 102, 104]
     assert local_side(node) == node.before
+    assert boots_as_before(node)
 
 
 def test_what_could_not_be_done_is_done_by_the_same_rollback_again(moved):

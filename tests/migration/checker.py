@@ -119,6 +119,7 @@ def faults(lab, before):
                 *check_vz_conf(then, now),
                 *check_etc(then, now),
                 *check_hidden_confs(lab, node, then, now),
+                *check_boot(lab, node, then, now),
                 *check_snapshot(lab, node, then),
             ]
         ]
@@ -292,6 +293,26 @@ def check_hidden_confs(lab, node, then, now):
     ]
 
 
+def check_boot(lab, node, then, now):
+    """What a boot needs: vz waits for the mounts, nobody writes below them, the node knows what lives on the share."""
+    found = []
+    drop_in = now["drop_ins"].get("ringfree.conf")
+    waits = re.findall("^RequiresMountsFor=(.*)$", text_of(drop_in), re.M) if drop_in else []
+    if sorted(" ".join(waits).split()) != sorted(EXPORTS):
+        found.append(f"vz waits for {waits}")
+    listed = now["variables"].get("on-nfs")
+    lines = text_of(listed).splitlines() if listed else []
+    if sorted(lines) != [f"{ctid} {node}" for ctid in then["running"]]:
+        found.append(f"the node's own list of what lives on the share is {lines}")
+    points = [at for at in EXPORTS if at.startswith("/vz/")]
+    bare = "umount -l -a -t nfs,nfs4,fuse.nfs; lsattr -d " + " ".join(points)
+    bare += "; ls -A " + " ".join(points)
+    said = lab.on(node, "unshare", "-m", "sh", "-c", bare)
+    found += [f"{at} can be written to" for at in points if not re.search(rf"^\S*i\S* +{at}$", said, re.M)]
+    left = [line for line in said.splitlines()[len(points) :] if line and not line.endswith(":")]
+    return found + [f"there is {name} under a mount point" for name in left]
+
+
 def check_snapshot(lab, node, then):
     """The confs as they were are kept."""
     done = lab.run("exec", node, "--", "cat", "/etc/sysconfig/vz-scripts.tar.gz")
@@ -318,7 +339,7 @@ def unpacked(data):
 def check_san(lab, before):
     """The SAN has the moved containers, an owner record for each, and no rubbish."""
     moved = {str(ctid) for then in before.values() for ctid in then["running"]}
-    confs = {name for then in before.values() for name in then["confs"]} | {"vps.premount"}
+    confs = {name for then in before.values() for name in then["confs"]} | {"vps.premount", "vps.create"}
     found = []
     for export, wanted in (("pbx", moved | {".ringfree"}), ("pbxroot", moved), ("vzconf", confs)):
         names = set(lab.on(SAN, "ls", "-A", f"/rf-images/{export}").split())

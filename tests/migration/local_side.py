@@ -34,6 +34,12 @@ def faults(lab, node, then):
     found += changed(old, new, "/etc/vz") + changed(then["fstab"], now["fstab"], "fstab")
     told = now["variables"].get("nfsmounted")
     found += ["nfsmounted is not 0"] if told and checker.text_of(told) != "0\n" else []
+    found += ["a drop-in keeps vz from starting"] if now["drop_ins"] else []
+    found += ["containers wait for the share"] if now["boot_set"] else []
+    listed = now["variables"].get("on-nfs")
+    found += (
+        ["the node thinks that containers live on the share"] if listed and checker.text_of(listed) else []
+    )
     for ctid in then["running"]:
         found += [f"{ctid}: {text}" for text in records.verify(whole(stream(lab, node, ctid))).faults()]
         code, owner = lab.try_on("san1", "cat", f"/rf-images/pbx/.ringfree/owner/{ctid}")

@@ -118,6 +118,8 @@ def everything(with_services):
         "names": files("/etc/vz/names"),
         "variables": files("/etc/ringfree"),
         "fstab": files("/etc").get("fstab"),
+        "drop_ins": files("/etc/systemd/system/vz.service.d"),
+        "boot_set": os.path.exists("/var/lib/ringfree/boot-set"),
         "vzlist": vzlist(),
         "dumps": os.listdir("/vz/dump"),
     }

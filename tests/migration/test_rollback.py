@@ -1,13 +1,13 @@
 """The way back, from the commit and from the middle, judged by what there is and not by what is said.
 
-One node; every test leaves it as the next one finds it, on local storage."""
+One node, with a conf share of its own; every test leaves it as the next one finds it, on local storage."""
 
 import json
 
 import checker
 import local_side
 import pytest
-from fleet_under_test import Gate, changed, migrate, start
+from fleet_under_test import Gate, Overlay, changed, migrate, start
 from lab_client import wait_for
 from local_side import whole
 
@@ -24,6 +24,8 @@ def before(lab):
     assert lacking in text
     text = text.replace(lacking, "      PBX: [postfix]")
     lab.write("master", f"/srv/lab-pillar/ringfree/{NODE}.sls", text)
+    Overlay(lab).write("init", ("export: /rf-images/vzconf,", "export: '/rf-images/vzconf/{node}',"))
+    lab.on("san1", "mkdir", f"/rf-images/vzconf/{NODE}")
     return checker.remember(lab, [NODE])[NODE]
 
 

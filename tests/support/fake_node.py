@@ -17,6 +17,14 @@ SERVER, SECOND = "10.77.0.21", "10.77.0.22"
 #: What a dry run may leave: copies of what is on the SAN, the shared connection, and what the tests note themselves.
 NOT_COMPARED = ("calls", "rules", "run", "var/owners-on-share", "var/confs-on-share", "var/replica")
 
+#: A rule for vzctl.start: vzctl runs the fence before it mounts anything, and after it has looked at DISABLED.
+FENCE = """
+fence=$W/etc/vz/conf/vps.premount
+if [ -e $fence ] && ! up && { [ "$(value DISABLED)" != yes ] || [ "$3" = --force ]; }; then
+    sed "s#=/etc/#=$W/etc/#" $fence | VEID=$ctid VE_CONFFILE=$conf sh || exit 79
+fi
+"""
+
 HEAD = """
 W=@FOLDER@
 echo "$(basename "$0") $*" >> $W/calls
@@ -89,7 +97,7 @@ PROGRAMS = {
         rule umount "$@"
         while [ $# -gt 1 ]; do shift; done
         at=$1
-        for san in $W/san/rf-images/* $W/san2/rf-images/*; do
+        for san in $W/san/rf-images/* $W/san/rf-images/vzconf/* $W/san2/rf-images/*; do
             [ "$(readlink $san)" = "$at" ] || continue
             rm $san && mv $at $san && mv $at.hidden $at
         done
@@ -177,6 +185,14 @@ PROGRAMS = {
         rule systemctl "$@"
         verb=$1; shift
         units=$W/etc/systemd/system
+        case "$verb $2" in
+            "daemon-reload ")
+                rm -f $W/proc/units/vz
+                [ ! -e $units/vz.service.d ] || cat $units/vz.service.d/* >$W/proc/units/vz ;;
+            "show RequiresMountsFor") grep -s RequiresMountsFor $W/proc/units/vz || echo RequiresMountsFor= ;;
+            "show ActiveEnterTimestampMonotonic")
+                echo "$2=$(cat $W/proc/units/vz-entered 2>/dev/null || echo 100)" ;;
+        esac
         for unit; do
             case $verb in
                 enable) [ -e $units/$unit ] && touch $W/proc/units/enabled.$unit || exit 1 ;;
@@ -190,6 +206,20 @@ PROGRAMS = {
                 is-failed) [ -e $W/proc/units/failed.$unit ] || exit 1 ;;
             esac
         done
+        """,
+    "chattr": 'rule chattr "$@"\n[ "$1" = +i ] && touch "$W/proc/immutable/$(echo "$2" | tr / _)"',
+    "lsattr": """
+        rule lsattr "$@"
+        i=-; [ ! -e "$W/proc/immutable/$(echo "$2" | tr / _)" ] || i=i
+        echo "----$i---------e------- $2"
+        """,
+    "chkconfig": """
+        rule chkconfig "$@"
+        case $1 in
+            --add) [ -x $W/etc/init.d/$2 ] && touch $W/proc/units/chkconfig.$2 ;;
+            --del) rm -f $W/proc/units/chkconfig.$2 ;;
+            *) [ -e $W/proc/units/chkconfig.$1 ] ;;
+        esac
         """,
     # Never those of the machine that runs the tests.
     **{name: f'rule {name} "$@"' for name in ("yum", "dnf", "apt-get", "systemd-run", "at", "atrm")},
@@ -205,7 +235,7 @@ class FakeNode:
         self.systemd = True
         for name in (
             "etc/vz/names", "etc/sysconfig/vz-scripts", "etc/ringfree/ssh", "var", "proc/running", "rules",
-            "etc/systemd/system", "etc/cron.d", "proc/units",
+            "etc/systemd/system", "etc/cron.d", "etc/init.d", "proc/units", "proc/immutable",
             "vz/private", "vz/root", "vz/dump", "vz/nfsprivate", "vz/nfsroot",
             "san/rf-images/pbx", "san/rf-images/pbxroot", "san/rf-images/vzconf",
             "san2/rf-images/pbx", "san2/rf-images/pbxroot", "san2/rf-images/vzconf",

@@ -18,6 +18,7 @@ def steps(node):
         ("vz.manifested", {}),
         ("cloudstor.snapshotted", {}),
         ("vz.others_pinned", {"keys": KEYS}),
+        ("cloudstor.mount_points_closed", {}),
         ("ringfree_nfs.variables", {}),
         ("cloudstor.mounted", {"shares": ["private", "root"]}),
         ("cloudstor.guarded", {}),
@@ -33,6 +34,7 @@ def steps(node):
         ("vz.running", {"first": True}),
         ("vz.running", {}),
         ("vz.load_normal", {}),
+        ("cloudstor.vz_waits", {}),
         ("cloudstor.committed", {}),
         ("ringfree_nfs.variables", {"mounted": True}),
     ]

@@ -1,5 +1,7 @@
 """ringfree_owner: who may start a container, and the fence that vzctl obeys."""
 
+import contextlib
+import os
 import subprocess
 
 import pytest
@@ -95,47 +97,89 @@ def test_h02_a_live_copy_on_the_share_is_never_overwritten(record, node, objecti
     assert owner.objection(record, node) == objection
 
 
+# --- a node's own list ----------------------------------------------------------------------------
+
+
+@given(
+    st.dictionaries(st.integers(1, 2147483644), st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._@-]*", fullmatch=True))
+)
+def test_the_list_can_be_written_and_read(entries):
+    assert owner.load_list(owner.dump_list(entries)) == entries
+
+
+def test_what_cannot_be_read_of_the_list_is_left_out():
+    assert owner.load_list(None) == {}
+    assert owner.load_list(b"101 node001\n102\n\xff\n0 node001\n103  node001\n104 node002") == {
+        101: "node001",
+        104: "node002",
+    }
+
+
 # --- the fence ------------------------------------------------------------------------------------
 
 
 class Node:
-    """The files that the fence looks at, in a directory of the test."""
+    """The files that the fence looks at, in a directory of the test; several nodes can have one share."""
 
-    def __init__(self, place):
-        self.place = place
-        self.share = place / "share"
-        (self.share / owner.FOLDER).mkdir(parents=True)
-        (place / "node").write_text("node001\n")
-        (place / "vz.conf").write_text("VE_PRIVATE=/vz/private/$VEID\n")
-        (place / "101.conf").write_text(f'ONBOOT="yes"\nVE_PRIVATE="{self.share}/$VEID"\n')
+    def __init__(self, place, name="node001", share=None):
+        self.place, self.name = place / name, name
+        self.share = share or place / "share"
+        self.place.mkdir()
+        self.share.mkdir(exist_ok=True)
+        (self.place / "node").write_text(f"{name}\n")
+        (self.place / "vz.conf").write_text("VE_PRIVATE=/vz/private/$VEID\n")
+        self.conf('ONBOOT="yes"\nVE_PRIVATE="@SHARE@/$VEID"\n')
+        script = owner.fence(str(self.share))
+        for path in ("/etc/ringfree/node", "/etc/ringfree/on-nfs", "/etc/vz/vz.conf"):
+            assert script.count(f"={path}\n") == 1
+            script = script.replace(path, str(self.place / path.rpartition("/")[2]))
+        self.script = script
+
+    def mounted(self):
+        """The share is there: it has a directory for owner records."""
+        (self.share / owner.FOLDER).mkdir(parents=True, exist_ok=True)
+        return self
 
     def conf(self, text):
-        (self.place / "101.conf").write_text(text.replace("@SHARE@", str(self.share)))
+        (self.place / "ct.conf").write_text(text.replace("@SHARE@", str(self.share)))
 
-    def owned(self, **fields):
-        (self.share / owner.FOLDER / "101").write_bytes(owner.dump(dict(RECORD, **fields)))
+    def owned(self, ctid=101, **fields):
+        self.mounted()
+        (self.share / owner.FOLDER / str(ctid)).write_bytes(owner.dump(dict(RECORD, **fields)))
 
-    def mount(self):
-        """What the fence says when vzctl mounts container 101: exit code and message."""
-        script = owner.fence(str(self.share))
-        for path in ("/etc/ringfree/node", "/etc/vz/vz.conf"):
-            assert path in script
-            script = script.replace(path, str(self.place / path.rpartition("/")[2]))
-        result = subprocess.run(
-            ["sh", "-c", script, "vps.premount"],
-            env={"PATH": "/usr/bin:/bin", "VEID": "101", "VE_CONFFILE": str(self.place / "101.conf")},
-            capture_output=True,
+    def owner(self, ctid=101):
+        """The record on the share."""
+        return owner.load((self.share / owner.FOLDER / str(ctid)).read_bytes())
+
+    def list(self, text=None):
+        """The node's own list, with a text written into it first."""
+        path = self.place / "on-nfs"
+        if text is not None:
+            path.write_text(text)
+        return path.read_text() if path.exists() else ""
+
+    def begin(self, ctid=101):
+        """vzctl begins to mount a container."""
+        return subprocess.Popen(
+            ["sh", "-c", self.script, "vps.premount"],
+            env={"PATH": "/usr/bin:/bin", "VEID": str(ctid), "VE_CONFFILE": str(self.place / "ct.conf")},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
-            check=False,
         )
-        assert result.stdout == ""
-        return result.returncode, result.stderr
+
+    def mount(self, ctid=101):
+        """What the fence says when vzctl mounts a container: exit code and message."""
+        process = self.begin(ctid)
+        out, err = process.communicate(timeout=60)
+        assert out == ""
+        return process.returncode, err
 
 
 @pytest.fixture
 def node(tmp_path):
-    return Node(tmp_path)
+    return Node(tmp_path).mounted()
 
 
 LOCAL = 'VE_PRIVATE="/vz/private/$VEID"\n'
@@ -144,6 +188,7 @@ LOCAL = 'VE_PRIVATE="/vz/private/$VEID"\n'
 def test_h12_the_owner_may_mount_its_live_copy(node):
     node.owned()
     assert node.mount() == (0, "")
+    node.list("")
     node.owned(store="local")
     node.conf(LOCAL)
     assert node.mount() == (0, "")
@@ -154,8 +199,10 @@ def test_h12_a_foreign_container_is_not_mounted(node):
     code, message = node.mount()
     assert code == 1
     assert "container 101 belongs to node002, not to node001" in message
+    assert "salt-run ringfree.move_owner 101 to=node001" in message
     node.conf(LOCAL)
     assert node.mount()[0] == 1
+    assert node.list() == ""
 
 
 @pytest.mark.parametrize(("conf", "store"), [(LOCAL, "nfs"), ('VE_PRIVATE="@SHARE@/$VEID"\n', "local")])
@@ -164,19 +211,92 @@ def test_h02_an_old_copy_is_not_mounted(node, conf, store):
     node.owned(store=store)
     code, message = node.mount()
     assert code == 1
-    assert f"the live copy of container 101 is on {store}" in message
+    assert f"container 101 has its live copy on {store}" in message
 
 
-def test_h14_nothing_is_mounted_from_a_share_without_a_record(node):
-    """An unmounted share is an empty directory."""
+def test_h14_nothing_starts_from_a_share_that_is_not_mounted(tmp_path):
+    """An unmounted share is an empty directory; nobody claims anything there."""
+    node = Node(tmp_path)
     code, message = node.mount()
     assert code == 1
     assert "is the share mounted?" in message
+    assert list(node.share.iterdir()) == [] and node.list() == ""
+
+
+def test_h05_h14_an_old_local_copy_does_not_start_while_the_share_is_away(tmp_path):
+    """The node knows by itself what lives on the share, whatever the conf says."""
+    node = Node(tmp_path)
+    node.conf(LOCAL)
+    assert node.mount() == (0, "")
+    node.list("1010 node001\n101 node001\n")
+    code, message = node.mount()
+    assert code == 1
+    assert "has its live copy on the share" in message and "/vz/private/$VEID is old" in message
+    assert node.mount(10) == (0, "")
+    node.list("101 node002\n")
+    assert node.mount()[0] == 1
+
+
+def test_h13_a_share_that_does_not_answer_is_not_waited_for(node, monkeypatch):
+    """A pipe without a writer stands for it: whoever reads it hangs."""
+    monkeypatch.setattr(owner, "DEADLINE", 1)
+    (node.place / "away").mkdir()
+    node = Node(node.place / "away")
+    node.mounted()
+    pipe = node.share / owner.FOLDER / "101"
+    os.mkfifo(pipe)
+    for conf in (LOCAL, 'VE_PRIVATE="@SHARE@/$VEID"\n'):
+        node.conf(conf)
+        code, message = node.mount()
+        assert code == 1
+        assert f"{node.share} does not answer" in message
+    # What still hangs there ends with the test.
+    with contextlib.suppress(OSError):
+        os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
 
 
 def test_a_container_that_was_never_moved_starts_as_ever(node):
     node.conf(LOCAL)
     assert node.mount() == (0, "")
+    assert list((node.share / owner.FOLDER).iterdir()) == []
+
+
+# --- claims ---------------------------------------------------------------------------------------
+
+
+def test_h12_a_new_container_on_the_share_belongs_to_the_node_that_starts_it_first(tmp_path):
+    one = Node(tmp_path).mounted()
+    other = Node(tmp_path, "node002")
+    assert one.mount(150) == (0, "")
+    record = one.owner(150)
+    assert (record["node"], record["store"], record["generation"]) == ("node001", "nfs", "1")
+    assert "belongs to node001, not to node002" in other.mount(150)[1]
+    assert one.mount(150) == (0, "")
+    assert one.owner(150) == record
+    assert one.list() == "150 node001\n" and other.list() == ""
+    assert [path.name for path in (one.share / ".ringfree").iterdir()] == ["owner"]
+
+
+def test_h12_of_many_nodes_that_start_a_new_container_at_once_exactly_one_wins(tmp_path):
+    """The claim is one link(2), which is atomic over NFS too; whoever comes second reads what the first one wrote."""
+    nodes = [Node(tmp_path, f"node{number:03}", tmp_path / "share").mounted() for number in range(1, 9)]
+    for ctid in range(201, 207):
+        started = [node.begin(ctid) for node in nodes]
+        said = [process.communicate(timeout=60)[1] for process in started]
+        winners = [node for node, process in zip(nodes, started, strict=True) if process.returncode == 0]
+        assert [node.name for node in winners] == [nodes[0].owner(ctid)["node"]], said
+        assert len([text for text in said if "belongs to" in text]) == len(nodes) - 1, said
+    assert [path.name for path in (tmp_path / "share/.ringfree").iterdir()] == ["owner"]
+    assert sum(len(node.list().splitlines()) for node in nodes) == 6
+
+
+def test_a_share_that_takes_no_claim_starts_nothing(node, tmp_path):
+    """Here a directory has the name that the new record would get first; on a SAN it is full or read-only."""
+    node.script = node.script.replace("claim-$VEID-$me-$$", "taken")
+    (node.share / ".ringfree/taken").mkdir()
+    code, message = node.mount(150)
+    assert code == 1
+    assert "could not be claimed for node001" in message
 
 
 @pytest.mark.parametrize(
@@ -192,7 +312,7 @@ def test_a_container_that_was_never_moved_starts_as_ever(node):
 def test_the_private_area_is_the_one_that_vzctl_reads(node, conf):
     node.conf(conf)
     node.owned(store="local")
-    assert "the live copy of container 101 is on local" in node.mount()[1]
+    assert "has its live copy on local" in node.mount()[1]
     node.owned()
     assert node.mount()[0] == 0
 
@@ -207,15 +327,20 @@ def test_a_container_without_a_path_of_its_own_is_where_vz_conf_says(node):
     assert node.mount()[0] == 0
 
 
-def test_a_node_that_does_not_know_its_name_mounts_nothing(node):
+@pytest.mark.parametrize("text", [None, "", "\n"])
+def test_a_node_that_does_not_know_its_name_mounts_nothing(node, text):
     node.owned()
     (node.place / "node").unlink()
+    if text is not None:
+        (node.place / "node").write_text(text)
     assert node.mount()[0] != 0
+    assert node.mount(150)[0] != 0
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage\n", b"store=nfs\n", b"node=node001\n"])
+@pytest.mark.parametrize("content", [b"", b"garbage\n", b"store=nfs\n", b"node=node001\n", b"node=node001"])
 def test_h12_the_fence_refuses_a_damaged_record(node, content):
     (node.share / owner.FOLDER / "101").write_bytes(content)
     assert node.mount()[0] != 0
     node.conf(LOCAL)
     assert node.mount()[0] != 0
+    assert (node.share / owner.FOLDER / "101").read_bytes() == content

@@ -105,10 +105,20 @@ def test_the_pillar_itself_is_not_changed():
         ("ssh:host_keys", {"10.77.0.21": "ssh-ed25519 AAAAC3Nza+/="}),
         ("ssh:cipher", "chacha20-poly1305@openssh.com"),
         ("accept", ["acl", "capability"]),
+        ("shares:conf:export", "/rf-images/vzconf/{node}"),
+        ("highstate:bring_up", True),
     ],
 )
 def test_what_is_allowed_is_taken(where, value):
     assert faults(where, value) == []
+
+
+def test_each_node_can_have_a_conf_share_of_its_own():
+    own = with_value("shares:conf:export", "/rf-images/vzconf/{node}/")
+    export = lambda *node: pillar.validate(own, *node)["settings"]["shares"]["conf"]["export"]  # noqa: E731
+    assert (export(), export("node002")) == ("/rf-images/vzconf/{node}", "/rf-images/vzconf/node002")
+    within = pillar.validate(with_value("shares:conf:export", "/rf-images/pbx/{node}"), "node001")["faults"]
+    assert within == ["ringfree:shares: the export /rf-images/pbx/node001 lies on /rf-images/pbx"]
 
 
 # --- what is wrong --------------------------------------------------------------------------------
@@ -158,7 +168,11 @@ def test_all_faults_are_told_at_once_with_their_keys():
             ("shares:private:mount", value)
             for value in ("vz", "/", "/a b", "/a/../b", "/vz/x\n", "/$VEID", None, 5)
         ],
-        *[("shares:private:export", value) for value in ("", "/a;id", "/a'", "/é")],
+        *[
+            ("shares:private:export", value)
+            for value in ("", "/a;id", "/a'", "/é", "/a/{minion}", "/{node", "{node}")
+        ],
+        *[("highstate:bring_up", value) for value in ("yes", 1, None)],
         *[("ssh:user", value) for value in ("-oProxyCommand=x", "a b", "root\n")],
         *[("ssh:key", value) for value in ("key", "/a b", "/k\n")],
         *[("ssh:cipher", value) for value in ("a,b", "-c", "x\n")],
