@@ -325,7 +325,7 @@ def shares(test=False):
         f"{text}: comes with the next mount, a store in use is not remounted"
         for text in __salt__["ringfree_nfs.drift"]()
     ]
-    return _found(changes, faults, drift)
+    return _found(changes, faults, [*drift, *filter(None, [__salt__["ringfree_nfs.told_otherwise"]()])])
 
 
 def _objection(name, entry, table):

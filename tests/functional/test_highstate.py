@@ -532,6 +532,13 @@ def test_h23_other_mount_options_are_said_and_left(on_nfs):
     assert "comes with the next mount, a store in use is not remounted" in live[SHARES]["comment"]
 
 
+def test_h27_another_san_in_the_pillar_than_the_one_in_use_is_said_and_left(on_nfs):
+    on_nfs.pillar["nfs"]["use"] = "secondary"
+    live = dry_live_again(on_nfs)
+    clean(live)
+    assert f"Primary ({SERVER}) is in use, the pillar says secondary" in live[SHARES]["comment"]
+
+
 def test_h13_a_san_that_is_away_keeps_nothing_local_from_being_corrected(on_nfs):
     """The states that need it fail in plain words, the others do their work."""
     (on_nfs.bin / "stat").write_text("#!/bin/sh\nexit 1\n")
