@@ -399,7 +399,7 @@ def _stop(to):
     there = _there()
     # Asked once more: a SAN that was only slow is not treated as a dead one.
     if _hung(to) or (there and not __salt__["ringfree_nfs.in_use"]()["private"]["source"]):
-        return _force_down(to)
+        return end_by_force(_settings()["nfs"][_other(to)])
     if there:
         order = [ctid for ctid in _fact()["containers"] if ctid in there]
         order += [ctid for ctid in there if ctid not in order]
@@ -539,18 +539,36 @@ def _end(to):
 # --- by force ---------------------------------------------------------------------------------------------------------
 
 
-def _force_down(to):
+def end_by_force(source, lazily=True):
     """
-    End what hangs on a dead SAN.  Only here, and only when the SAN does not answer; the way back to local storage never
-    does this.
+    End what hangs on a SAN that does not answer, and unmount its shares.  What was not written yet is lost.
+
+    For a failover, and for a way back that discards what was written on NFS; nothing else does this.
 
     The order: a plain unmount; one by force, which ends the calls that wait, so that processes can die (the kernel's
     client says busy and does so all the same, a client in user space is gone then); vzctl kills the containers; once
     more by force; and at last, when every container is proved down, what is still mounted is taken out of sight.
+
+    source
+        The address of the SAN.
+
+    lazily : True
+        Whether the last of these may be done.
+
+    Returns text.  Raises CommandExecutionError when the SAN answers, a process of a container lives, or something is
+    still mounted.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_failover.end_by_force 10.77.0.21
     """
+    if __salt__["ringfree_nfs.in_use"]()["private"]["source"] and not __salt__["ringfree_nfs.silent"]():
+        raise CommandExecutionError(f"{source} answers: nothing was ended by force")
     steps = []
     for options in ([], ["-f"]):
-        _umount(_mounted_shares(to), options, steps)
+        _umount(_mounted_shares(source), options, steps)
     there = _there()
     commands = {ctid: ["vzctl", "stop", str(ctid), "--fast"] for ctid in there}
     said = {}
@@ -558,18 +576,18 @@ def _force_down(to):
         commands, _settings()["stop"]["workers"], FAST
     ):
         said[ctid] = __utils__["ringfree_command.describe"](result)
-    for point in _left(to):
+    for point in _left(source):
         _umount([point], ["-f"], steps)
-    alive = _alive(there, to)
+    alive = _alive(there, source)
     if alive:
         words = "; ".join(said.values())
         raise CommandExecutionError(
-            f"processes {_list(alive)} of containers still live on {_named(_other(to))}, which does not answer: "
+            f"processes {_list(alive)} of containers still live on {source}, which does not answer: "
             f"{words}. End them on the node ('kill -9'), then go on"
         )
-    for point in _left(to):
+    for point in _left(source) if lazily else ():
         _umount([point], ["-f", "-l"], steps)
-    left = _left(to)
+    left = _left(source)
     if left:
         raise CommandExecutionError(
             f"{', '.join(left)} is still mounted from the dead SAN: {'; '.join(steps)}"
@@ -584,33 +602,27 @@ def _umount(points, options, steps):
     steps += [" ".join(argv) for argv in commands.values()]
 
 
-def _mounted_shares(to):
-    """Where shares are mounted from the other SAN than the target."""
-    target = _settings()["nfs"][to]
+def _mounted_shares(source):
+    """Where shares are mounted from a SAN."""
     found = __salt__["ringfree_nfs.in_use"]()
     entries = [found[share] for share in SHARES]
-    return [
-        entry["mount"]
-        for entry in entries
-        if entry["source"] and not entry["source"].startswith(f"{target}:")
-    ]
+    return [entry["mount"] for entry in entries if (entry["source"] or "").startswith(f"{source}:")]
 
 
-def _left(to):
-    """What is still mounted from the other SAN than the target: roots of containers first, then the shares."""
+def _left(source):
+    """What is still mounted from a SAN: roots of containers first, then the shares."""
     table = __salt__["vz.mounts"]()
     roots = __utils__["ringfree_mounts.real_path"](table, _settings()["shares"]["root"]["mount"])
-    return [*(f"{roots}/{ctid}" for ctid in _there()), *_mounted_shares(to)]
+    return [*(f"{roots}/{ctid}" for ctid in _there()), *_mounted_shares(source)]
 
 
-def _alive(ctids, to):
+def _alive(ctids, source):
     """
-    Processes of containers that live on the other SAN than the target.
+    Processes of containers that live on a SAN.
 
     OpenVZ's kernel names the container in /proc/PID/status; elsewhere the root of the process tells.  Neither question
     touches a file on the SAN.
     """
-    source = _settings()["nfs"][_other(to)]
     found = []
     for name in filter(str.isdigit, os.listdir(PROC)):
         try:

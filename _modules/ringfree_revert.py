@@ -115,7 +115,7 @@ def _steps(wanted, on_share, written_to):
     silent = []  # containers that were waited for in vain
     steps = [
         (GUARD, _guard, "echo 'DISABLED=\"yes\"' >> /etc/vz/vz.conf"),
-        (STOP, _stop, "vzctl stop CTID"),
+        (STOP, lambda: _stop(wanted), "vzctl stop CTID"),
         ("files changed on NFS are listed", lambda: _list_changes(written_to), "the copies stay on the SAN"),
     ]
     if wanted == "sync_back":
@@ -224,12 +224,24 @@ def _guard():
     __salt__["vz.configure"]({"DISABLED": "yes"})
 
 
-def _stop():
-    """Whatever of the manifest runs from the share, or is mounted from it, is stopped."""
+def _stop(data):
+    """
+    Whatever of the manifest runs from the share, or is mounted from it, is stopped.
+
+    What hangs on a dead SAN is ended by force where its data is let go; else it waits for the SAN.
+    """
     there = _there()
+    source = (__salt__["ringfree_nfs.in_use"]()["private"]["source"] or "").partition(":")[0]
+    if there and source and data == "discard" and _is_dead():
+        return __salt__["ringfree_failover.end_by_force"](source, lazily=False)
     wanted = __salt__["cloudstor.settings"]()["stop"]
     __salt__["vz.stop"](list(reversed(there)), wanted["workers"], wanted["deadline"])
     return f"{len(there)} containers"
+
+
+def _is_dead(tries=3):
+    """Whether the SAN does not answer, asked more than once: it may only be slow."""
+    return all(__salt__["ringfree_nfs.silent"]() for _ in range(tries))
 
 
 def _there():

@@ -441,31 +441,60 @@ def test_a_way_back_that_is_cut_short_leaves_no_node_that_counts_as_committed(mo
     assert "DISABLED" not in node.vz_conf.read_text()
 
 
-def test_h13_a_san_that_dies_under_running_containers_leaves_them_to_be_found(moved, fake_bin, monkeypatch):
-    """Nothing hangs, nothing starts twice, and once the SAN is back the same rollback takes everything home."""
+@pytest.fixture
+def dead_san(moved, fake_bin, monkeypatch):
+    """All containers run from the share when the SAN dies: programs hang, and the kernel unmounts by force only."""
     node = moved("started")
     node.pillar["nfs"]["deadline"] = 5
-    module = node.minion().module_of("vz.status")
-    monkeypatch.setattr(module, "ATTEMPT", 1)
-    monkeypatch.setattr(module, "_ASKED", {})
+    monkeypatch.setattr(node.minion().module_of("vz.status"), "ATTEMPT", 1)
+    monkeypatch.setattr(node.minion().module_of("vz.status"), "_ASKED", {})
+    monkeypatch.setattr(node.minion().module_of("ringfree_nfs.in_use"), "ATTEMPT", 1)
+    monkeypatch.setattr(node.minion().module_of("ringfree_failover.look"), "QUICK", 1)
     away = {"rsync": "exit 255", "ssh": "exit 255", "umount": '[ "$1" = -f ] || exec sleep 60'}
     fake_bin("stat", "exec sleep 60")
     for program, shell in away.items():
         node.rule(program, shell)
-    result = revert(node, "discard")
+
+    def heal():
+        fake_bin("stat")
+        for program in away:
+            node.rule(program, "")
+
+    node.heal = heal
+    return node
+
+
+def test_h13_what_hangs_on_a_dead_san_goes_home_where_its_data_is_let_go(dead_san):
+    """It is ended by force, never lazily; once the SAN is back the same rollback tells it what has happened."""
+    result = revert(dead_san, "discard")
+    assert result["result"] is False
+    assert "container 101 still runs" not in result["comment"]
+    assert dead_san.running() == [101, 102, 104]
+    assert local_side(dead_san) == dead_san.before
+    assert "nfs" not in (dead_san.folder / "proc/mountinfo").read_text()
+    _, _, _, *stops = dead_san.calls("vzctl stop")  # after those of the migration
+    assert stops and all("--fast" in call for call in stops)
+    assert not [call for call in dead_san.calls("umount") if "-l" in call.split()]
+    assert json.loads((dead_san.folder / "var/journal.json").read_text())["state"] == "local"
+    dead_san.heal()
+    good(revert(dead_san, "discard"))
+    assert dead_san.owner(101)["store"] == "local"
+
+
+def test_h13_what_hangs_on_a_dead_san_is_left_where_its_data_is_wanted(dead_san):
+    """Nothing hangs, nothing starts twice, and once the SAN is back the same rollback takes everything home."""
+    result = revert(dead_san, "sync_back")
     assert result["result"] is False
     for words in ("does not answer", "container 101 still runs from the share", "in flight"):
         assert words in result["comment"]
-    assert node.running() == [101, 102, 104]
-    assert node.calls("umount -f") == [f"umount -f {node.folder}/etc/sysconfig/vz-scripts"]
-    assert "/vz/nfsprivate/" in node.conf(101).read_text()
-    assert 'DISABLED="yes"' in node.vz_conf.read_text()
-    fake_bin("stat")
-    for program in away:
-        node.rule(program, "")
-    good(revert(node, "discard"))
-    assert node.running() == [101, 102, 104]
-    assert local_side(node) == node.before
+    assert dead_san.running() == [101, 102, 104]
+    assert dead_san.calls("umount -f") == [f"umount -f {dead_san.folder}/etc/sysconfig/vz-scripts"]
+    assert "/vz/nfsprivate/" in dead_san.conf(101).read_text()
+    assert 'DISABLED="yes"' in dead_san.vz_conf.read_text()
+    dead_san.heal()
+    good(revert(dead_san, "sync_back"))
+    assert dead_san.running() == [101, 102, 104]
+    assert local_side(dead_san) == dead_san.before
 
 
 def test_what_somebody_else_changed_in_vz_conf_stays(moved):
