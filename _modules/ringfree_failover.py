@@ -539,7 +539,7 @@ def _end(to):
 # --- by force ---------------------------------------------------------------------------------------------------------
 
 
-def end_by_force(source, lazily=True):
+def end_by_force(source, lazily=SHARES):
     """
     End what hangs on a SAN that does not answer, and unmount its shares.  What was not written yet is lost.
 
@@ -552,8 +552,8 @@ def end_by_force(source, lazily=True):
     source
         The address of the SAN.
 
-    lazily : True
-        Whether the last of these may be done.
+    lazily : ('conf', 'root', 'private')
+        The shares that may be taken out of sight.
 
     Returns text.  Raises CommandExecutionError when the SAN answers, a process of a container lives, or something is
     still mounted.
@@ -580,13 +580,15 @@ def end_by_force(source, lazily=True):
         _umount([point], ["-f"], steps)
     alive = _alive(there, source)
     if alive:
-        words = "; ".join(said.values())
+        words, name = "; ".join(said.values()), __salt__["ringfree_nfs.san"](source) or "the SAN"
         raise CommandExecutionError(
-            f"processes {_list(alive)} of containers still live on {source}, which does not answer: "
+            f"processes {_list(alive)} of containers still live on {name} ({source}), which does not answer: "
             f"{words}. End them on the node ('kill -9'), then go on"
         )
-    for point in _left(source) if lazily else ():
-        _umount([point], ["-f", "-l"], steps)
+    keep = [_settings()["shares"][share]["mount"] for share in SHARES if share not in lazily]
+    for point in _left(source):
+        if point not in keep:
+            _umount([point], ["-f", "-l"], steps)
     left = _left(source)
     if left:
         raise CommandExecutionError(

@@ -55,7 +55,7 @@ class Run:
         self.lines, self.err, self.out = command.lines, command.err, command.out
         self.master = json.loads(self.out[self.out.index("{") :])["data"]["master"]
 
-    def __str__(self):
+    def __repr__(self):
         bad = [f"{state['__id__']}: {state['comment']}" for state in self.states(None) if not state["result"]]
         return "\n".join([f"exit code {self.code}", *bad, self.err])
 

@@ -1,5 +1,6 @@
-"""H13: the SAN dies in the middle of a migration, and the node goes home without it. The tests stand in the order of the
-night."""
+"""H13: the SAN dies in the middle of a migration, and the node goes home without it.
+
+The tests stand in the order of the night."""
 
 import json
 
@@ -57,8 +58,8 @@ def test_the_san_dies_under_containers_that_start_from_it(lab, before):
     run = Run(command)
     assert run.code == 1, run
     assert f"{NODE} is back on local storage, 3 of 3 containers answer." in run.err, run
-    assert local_side.faults(lab, NODE, before) == []
-    # What only the SAN can be told, that the live copies are local again, is said to be open, and done once it is back.
+    # What only the SAN can be told, that the live copies are local again, is open, and done once it is back.
+    assert [fault for fault in local_side.faults(lab, NODE, before) if "the owner record" not in fault] == []
     lab.run("heal")
     command = lab.start("salt-run", "state.orch", "rollback", "pillar=" + json.dumps({"nodes": [NODE]}))
     assert command.wait() == 0, command.err
