@@ -57,7 +57,7 @@ def open_mount_points():
     The mount points of the store that root could write into while nothing is mounted there.
 
     What is written there would be hidden by the next mount, and a container could start from it.  One that is mounted
-    now is not looked at: what is below it shows when it is unmounted.
+    now is not looked at: what is below it shows when it is unmounted.  One that is not there yet will be open when it is.
 
     Returns ``{"open": [path], "faults": [text]}``; a fault for one that has files in it.
 
@@ -71,9 +71,9 @@ def open_mount_points():
     table = __salt__["vz.mounts"]()
     for path in _mount_points(("private", "root")):
         real = __utils__["ringfree_mounts.real_path"](table, path)
-        if __utils__["ringfree_mounts.at"](table, real) or not os.path.isdir(real):
+        if __utils__["ringfree_mounts.at"](table, real):
             continue
-        left = sorted(os.listdir(real))
+        left = sorted(os.listdir(real)) if os.path.isdir(real) else []
         if left:
             found["faults"].append(
                 f"{path} is to be a mount point and has {left[0]} in it: look at it and move it away"

@@ -1,6 +1,7 @@
 """A committed node boots: with its share, without it, and once the share is back; and a container changes its node."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 from fake_node import FENCE
@@ -143,6 +144,14 @@ def test_h14_nobody_writes_under_a_mount_point(fleet, test_mode):
     again = state()
     assert (again["result"], set(again["changes"])) == (True, points if test_mode else set())
     assert state()["changes"] == {}
+
+
+def test_a_dry_run_counts_mount_points_that_are_still_to_be_made(fleet):
+    state = until(fleet, "cloudstor.mount_points_closed")
+    points = {fleet.pillar["shares"][share]["mount"] for share in ("private", "root")}
+    for path in points:
+        Path(path).rmdir()
+    assert set(state(test=True)["changes"]) == points
 
 
 def test_a_file_system_that_has_no_such_flag_is_said_and_is_no_failure(fleet):
