@@ -57,7 +57,7 @@ def open_mount_points():
     The mount points of the store that root could write into while nothing is mounted there.
 
     What is written there would be hidden by the next mount, and a container could start from it.  One that is mounted
-    now is not looked at: what is below it shows when it is unmounted.  One that is not there yet will be open when it is.
+    now is not looked at: what is below it shows when it is unmounted.  One that is still to be made will be open.
 
     Returns ``{"open": [path], "faults": [text]}``; a fault for one that has files in it.
 
