@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 __virtualname__ = "ringfree_failover"
 
 FSTAB = "/etc/fstab"
-BLOCK = (b"# ringfree: mounts of the SAN", b"# ringfree: end")
 PROC = "/proc"
 SHARES = ("conf", "root", "private")  # in the order in which they are unmounted
 QUICK = 10  # seconds for each unmount of a SAN that does not answer
@@ -473,7 +472,7 @@ def _name(to):
     nfs = _settings()["nfs"]
     __salt__["ringfree_nfs.set_variables"]({"nfs": nfs[to]})
     data = __utils__["ringfree_files.read"](FSTAB) or b""
-    new = __utils__["ringfree_replica.swap"](data, *BLOCK, nfs[_other(to)], nfs[to])
+    new = __utils__["ringfree_fstab.with_server"](data, nfs[_other(to)], nfs[to])
     if new != data:
         __utils__["ringfree_files.write"](FSTAB, new)
     return nfs[to]

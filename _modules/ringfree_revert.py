@@ -240,9 +240,9 @@ def _stop(data):
     return f"{len(there)} containers"
 
 
-def _is_dead(tries=3):
+def _is_dead():
     """Whether the SAN does not answer, asked more than once: it may only be slow."""
-    return all(__salt__["ringfree_nfs.silent"]() for _ in range(tries))
+    return all(__salt__["ringfree_nfs.silent"]() for _ in range(3))
 
 
 def _there():
@@ -280,11 +280,6 @@ def homes(ctids):
     }
 
 
-def _local(ctid):
-    """A container's local private area: where its conf of before leads."""
-    return homes([ctid])[ctid]
-
-
 def _must_have_homes():
     """A committed node does not begin its way back when there is nothing left to start a container from."""
     if __salt__["cloudstor.state"]() != "nfs":
@@ -309,8 +304,9 @@ def _list_changes(ctids):
         return "nothing ran on NFS"
     folder = os.path.join(CHANGED, time.strftime("%Y%m%d-%H%M%S"))
     os.makedirs(folder, mode=0o700, exist_ok=True)
+    known = homes(ctids)
     for ctid in ctids:
-        lines = __salt__["cloudstor.differences_to_local"](ctid, _local(ctid))
+        lines = __salt__["cloudstor.differences_to_local"](ctid, known[ctid])
         __utils__["ringfree_files.write"](
             os.path.join(folder, str(ctid)), "\n".join([*lines, ""]).encode("utf-8", "surrogateescape")
         )
@@ -322,11 +318,12 @@ def _sync_back(ctids, not_back):
     """Copy the share's copies over the local ones; what that replaces is kept, and the result is compared."""
     faults = []
     stamp = time.strftime("%Y%m%d-%H%M%S")
+    known = homes(ctids) if ctids else {}
     for ctid in ctids:
         try:
-            __salt__["cloudstor.sync_back"](ctid, _local(ctid), stamp)
+            __salt__["cloudstor.sync_back"](ctid, known[ctid], stamp)
         except CommandExecutionError as error:
-            not_back[ctid] = _mixture(ctid) or (
+            not_back[ctid] = _mixture(ctid, known[ctid]) or (
                 "its newest data is on the share only: the same rollback again tries to copy it back, one with data "
                 "discard starts the old copy"
             )
@@ -338,15 +335,16 @@ def _sync_back(ctids, not_back):
 
 def _whole(ctids, not_back):
     """What an earlier way back overwrote by half is neither the old copy nor the new one."""
-    not_back.update({ctid: _mixture(ctid) for ctid in ctids if _mixture(ctid)})
+    known = homes(ctids) if ctids else {}
+    not_back.update({ctid: why for ctid in ctids if (why := _mixture(ctid, known[ctid]))})
     if not_back:
         raise CommandExecutionError(f"containers {', '.join(map(str, not_back))}")
     return ""
 
 
-def _mixture(ctid):
+def _mixture(ctid, private):
     """Why a local copy is neither the old one nor the new one; nothing when it is whole."""
-    marks = __salt__["cloudstor.half_back"](ctid, _local(ctid))
+    marks = __salt__["cloudstor.half_back"](ctid, private)
     return marks and (
         f"a copy back was cut short, and it is neither the old one nor the new one: a rollback with data sync_back "
         f"ends that; what was replaced is beside {', '.join(marks)}, without which a rollback starts it as it is"
@@ -557,20 +555,14 @@ def fstab(test=False):
         salt node001 ringfree_revert.fstab test=True
     """
     data = __utils__["ringfree_files.read"](FSTAB) or b""
-    kept, inside = [], False
-    for line in data.splitlines(keepends=True):
-        if line.startswith(b"# ringfree: mounts of the SAN"):
-            inside = True
-        if not inside:
-            kept.append(line)
-        if line.startswith(b"# ringfree: end"):
-            inside = False
-    if inside:
-        raise CommandExecutionError(f"{FSTAB}: the block of ringfree has no end")
-    if b"".join(kept) == data:
+    try:
+        kept = __utils__["ringfree_fstab.without_block"](data)
+    except ValueError as error:
+        raise CommandExecutionError(f"{FSTAB}: {error}") from error
+    if kept == data:
         return {}
     if not test:
-        __utils__["ringfree_files.write"](FSTAB, b"".join(kept))
+        __utils__["ringfree_files.write"](FSTAB, kept)
     return {FSTAB: {"old": "mounts the SAN", "new": "as it was before"}}
 
 

@@ -371,32 +371,3 @@ def trees(text):
         for ctid, names in has.items()
         if ctid.isdigit() and (("etc" in names and names & {"bin", "sbin", "usr"}) or "root.hdd" in names)
     }
-
-
-def swap(fstab, begin, end, old_server, new_server):
-    """
-    Replace a server in our block of fstab; every other byte stays.
-
-    fstab
-        The file's content, bytes.
-
-    begin
-        What the block's first line begins with, bytes.
-
-    end
-        What its last line begins with, bytes.
-
-    old_server
-        The server that the mounts are from.
-
-    new_server
-        The one that they are to be from.
-
-    Returns bytes.
-    """
-    lines, inside = [], False
-    was, will = f"{old_server}:".encode(), f"{new_server}:".encode()
-    for line in fstab.splitlines(keepends=True):
-        inside = (inside or line.startswith(begin)) and not line.startswith(end)
-        lines.append(will + line[len(was) :] if inside and line.startswith(was) else line)
-    return b"".join(lines)

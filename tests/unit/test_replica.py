@@ -227,21 +227,6 @@ def test_h27_a_failover_waits_for_a_copy_that_is_being_written(tmp_path):
     assert receive(tmp_path, "second").returncode == 0
 
 
-FSTAB = b"""10.0.0.1:/other /mnt nfs hard 0 0
-# ringfree: mounts of the SAN, managed by Salt
-10.0.0.1:/rf-images/pbx /vz/nfsprivate nfs hard 0 0
-10.0.0.11:/x /y nfs hard 0 0
-# ringfree: end
-10.0.0.1:/last /mnt2 nfs hard 0 0"""
-
-
-def test_fstab_changes_in_our_block_only():
-    done = replica.swap(FSTAB, b"# ringfree: mounts", b"# ringfree: end", "10.0.0.1", "10.0.0.2")
-    assert done == FSTAB.replace(b"10.0.0.1:/rf", b"10.0.0.2:/rf")
-    assert replica.swap(done, b"# ringfree: mounts", b"# ringfree: end", "10.0.0.2", "10.0.0.1") == FSTAB
-    assert replica.swap(b"", b"#", b"#", "a", "b") == b""
-
-
 def test_the_last_copies_of_two_nodes_do_not_overtake_each_other(tmp_path):
     """Only a replication, and another failover of the same node, are refused by a later word."""
     folder = tmp_path / ".ringfree"
