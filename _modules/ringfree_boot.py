@@ -316,7 +316,7 @@ def _start_vz(wanted):
     """Start vz without its containers, which are started one after the other later; DISABLED keeps it from them."""
     held = __salt__["cloudstor.journal"]()["facts"].get(HELD)
     if wanted:
-        if not held and __salt__["cloudstor.unguard"](test=True):
+        if not held and __salt__["ringfree_guard.unguard"](test=True):
             raise CommandExecutionError(
                 'vz.conf says DISABLED="yes", by somebody who wants no container to start; nothing was started'
             )
@@ -330,13 +330,13 @@ def _start_vz(wanted):
             )
     # Also what an earlier call left when it was cut short here.
     if wanted or held:
-        __salt__["cloudstor.unguard"]()
+        __salt__["ringfree_guard.unguard"]()
         __salt__["cloudstor.remember"](HELD, False)
 
 
 def _todo(waits, done):
     """The containers to start, in their order; what this node may not start is left with a reason."""
-    known, me = __salt__["cloudstor.note_owners"](), __salt__["cloudstor.node"]()
+    known, me = __salt__["ringfree_owner.note"](), __salt__["cloudstor.node"]()
     share = __salt__["cloudstor.settings"]()["shares"]["private"]["mount"] + "/"
     up, todo = set(__salt__["vz.running"]()), []
     for ctid in __salt__["vz.containers"]():
@@ -362,46 +362,26 @@ def _todo(waits, done):
 
 
 def _start(ctids, done):
-    """Start containers, priority first; each one that runs is no longer waiting."""
-    wanted = __salt__["cloudstor.settings"]()
-    left = __salt__["vz.start_order"](ctids, wanted["containers"]["priority"]) if ctids else []
-    names = wanted["containers"]["priority"]
-    first = set(__salt__["cloudstor.resolve"](names)["found"].values())
+    """Start containers in order; each one that runs is no longer waiting."""
+    names = __salt__["cloudstor.settings"]()["containers"]["priority"]
+    left = __salt__["vz.start_order"](ctids, names) if ctids else []
     _keep({"word": "todo", "ctids": left})
 
-    def runs(ctid):
-        done["started"].append(ctid)
-        left.remove(ctid)
-        _keep({"word": "todo", "ctids": left})
-        __salt__["cloudstor.tell"]("bring_up", "done", container=ctid)
+    def note(ctid, phase, _):
+        if phase == "done":
+            done["started"].append(ctid)
+            left.remove(ctid)
+            _keep({"word": "todo", "ctids": left})
+            __salt__["cloudstor.tell"]("bring_up", "done", container=ctid)
 
-    faults = []
-    alone = [[ctid] for ctid in left if ctid in first]
-    others = [ctid for ctid in left if ctid not in first]
-    size = wanted["start"]["workers"]
-    for batch in [*alone, *(others[at : at + size] for at in range(0, len(others), size))]:
-        __salt__["cloudstor.pace"]()
-        try:
-            __salt__["vz.start"](batch, size, wanted["start"]["deadline"], False, runs)
-        except CommandExecutionError as error:
-            faults.append(str(error))
-        if batch in alone:
-            faults += _silent(batch, wanted["start"]["answer"])
-    faults += _silent([ctid for ctid in ctids if ctid not in first], wanted["start"]["answer"])
+    found = __salt__["ringfree_start.in_order"](list(left), force=False, go_on=True, on_step=note)
+    faults = [*found["faults"], *found["silent"].values()]
+    try:
+        __salt__["ringfree_start.answer"]([ctid for ctid in done["started"] if ctid not in found["silent"]])
+    except CommandExecutionError as error:
+        faults.append(str(error))
     if faults:
         raise CommandExecutionError(
             f"{len(done['started'])} of {len(ctids)} containers were started: {'; '.join(faults)}. The same command "
             f"again tries those that do not run"
         )
-
-
-def _silent(ctids, wait):
-    """What is wrong with containers that run: their services do not answer in time."""
-    up = set(__salt__["vz.running"]())
-    try:
-        __salt__["vz.wait_healthy"](
-            __salt__["cloudstor.checks"]([ctid for ctid in ctids if ctid in up]), wait
-        )
-    except CommandExecutionError as error:
-        return [str(error)]
-    return []

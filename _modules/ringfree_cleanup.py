@@ -227,7 +227,7 @@ class _Containers:
         self.wanted = __salt__["cloudstor.settings"]()["cleanup"]
         self.journal = __salt__["cloudstor.journal"]()
         self.manifest = __salt__["vz.manifest"]() or []
-        self.owners = __salt__["cloudstor.owners"]()
+        self.owners = __salt__["ringfree_owner.records"]()
         self.up = __salt__["vz.running"]()
         self.known = __salt__["cloudstor.containers"]()
         store = __salt__["ringfree_nfs.in_use"]()["private"]

@@ -258,7 +258,7 @@ def _can_copy(source, hung):
     if by_node and (hung or not mounted.startswith(f"{_settings()['nfs'][source]}:")):
         return False
     try:
-        __salt__["cloudstor.remote_names"](
+        __salt__["ringfree_san.names"](
             _settings()["shares"]["private"]["export"], server=_settings()["nfs"][source]
         )
     except CommandExecutionError:
@@ -271,7 +271,7 @@ def _faults_of(san, ctids):
     node, shares = __salt__["cloudstor.node"](), _settings()["shares"]
     owners = __salt__["ringfree_replica.records"](san)["owners"]
     areas = __salt__["ringfree_replica.trees"](san)
-    confs = __salt__["cloudstor.remote_names"](shares["conf"]["export"], server=_settings()["nfs"][san])
+    confs = __salt__["ringfree_san.names"](shares["conf"]["export"], server=_settings()["nfs"][san])
     faults = []
     for ctid in ctids:
         owner = owners.get(ctid)
@@ -495,39 +495,29 @@ def _mount(to):
 
 
 def _start(to):
-    """Priority containers one by one, each confirmed before the next; then the rest, paced."""
-    fact, wanted = _fact(), _settings()["start"]
+    """In order; all of them answer, and run from the other SAN."""
     # Before the first one: what it writes is newer than what the other SAN holds.
-    fact = _keep(at=to, copied=None)
+    ctids = _keep(at=to, copied=None)["containers"]
     up = set(__salt__["vz.running"]())
-    todo = [ctid for ctid in fact["containers"] if ctid not in up]
-    priority = set(__salt__["cloudstor.resolve"](_settings()["containers"]["priority"])["found"].values())
-    first = [[ctid] for ctid in todo if ctid in priority]
-    rest = [ctid for ctid in todo if ctid not in priority]
-    size = wanted["workers"]
-    for batch in [*first, *(rest[at : at + size] for at in range(0, len(rest), size))]:
-        if batch not in first:
-            __salt__["cloudstor.pace"]()
-        __salt__["vz.start"](batch, size, wanted["deadline"], True, _started)
-        if batch in first:
-            __salt__["vz.wait_healthy"](__salt__["cloudstor.checks"](batch), wanted["answer"])
-    __salt__["vz.wait_healthy"](__salt__["cloudstor.checks"](fact["containers"]), wanted["answer"])
-    proofs = {ctid: __salt__["vz.root_mount"](ctid) for ctid in fact["containers"]}
+    __salt__["ringfree_start.in_order"]([ctid for ctid in ctids if ctid not in up], on_step=_started)
+    __salt__["ringfree_start.answer"](ctids)
+    proofs = {ctid: __salt__["vz.root_mount"](ctid) for ctid in ctids}
     astray = [f"container {ctid}: {proof['why']}" for ctid, proof in proofs.items() if not proof["ok"]]
     if astray or not _is_on(to):
         raise CommandExecutionError(
             "; ".join(astray) or f"the private share is not mounted from {_named(to)}"
         )
-    return f"{len(fact['containers'])} containers"
+    return f"{len(ctids)} containers"
 
 
-def _started(ctid):
-    __salt__["cloudstor.tell"]("start", "done", container=ctid)
+def _started(ctid, phase, _):
+    if phase == "done":
+        __salt__["cloudstor.tell"]("start", "done", container=ctid)
 
 
 def _end(to):
     """The node rests on NFS again."""
-    __salt__["cloudstor.unguard"]()
+    __salt__["ringfree_guard.unguard"]()
     __salt__["ringfree_nfs.set_variables"](__salt__["ringfree_nfs.wanted_variables"]())
     __salt__["cloudstor.mark"]("failover", "verified", note=to)
     _keep(open=False, ended=time.time())

@@ -122,7 +122,7 @@ def ssh(test=False):
 
         salt node001 ringfree_keep.ssh test=True
     """
-    changes = __salt__["cloudstor.host_keys"](test=test)
+    changes = __salt__["ringfree_san.host_keys"](test=test)
     key = __salt__["cloudstor.settings"]()["ssh"]["key"]
     if not os.path.exists(key):
         return _found(changes, notes=[f"{key} does not exist; the SAN cannot be reached without it"])
@@ -239,7 +239,7 @@ def no_fence(test=False):
 
         salt node001 ringfree_keep.no_fence test=True
     """
-    gone = __salt__["cloudstor.unfence"](test=test)
+    gone = __salt__["ringfree_guard.unfence"](test=test)
     return _found({"fence": {"old": "left over", "new": None}} if gone else {})
 
 
@@ -371,7 +371,7 @@ def fence(test=False):
         salt node001 ringfree_keep.fence test=True
     """
     __salt__["vz.must_answer"]()
-    return _found(__salt__["cloudstor.fence"](test=test))
+    return _found(__salt__["ringfree_guard.fence"](test=test))
 
 
 def vz_conf(test=False):
@@ -478,7 +478,7 @@ def container_confs(test=False):
     __salt__["vz.must_answer"](found["private"]["mount"])
     up, known, me = (
         set(__salt__["vz.running"]()),
-        __salt__["cloudstor.owners"](),
+        __salt__["ringfree_owner.records"](),
         __salt__["cloudstor.node"](),
     )
     there = __salt__["vz.containers"]()

@@ -444,7 +444,7 @@ def _same_directory(folder, export, deadline):
     if result["rc"] != 0:
         return __utils__["ringfree_command.describe"](result)
     try:
-        seen = name in __salt__["cloudstor.remote_names"](export)
+        seen = name in __salt__["ringfree_san.names"](export)
     finally:
         __utils__["ringfree_command.run"](["rm", "-f", made], deadline=deadline)
     return seen or f"a file made on the NFS export {export} does not show in {export} over ssh"

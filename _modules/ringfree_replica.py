@@ -29,6 +29,7 @@ __virtualname__ = "ringfree_replica"
 STATE_DIR = "/var/lib/ringfree/replica"
 RUN_DIR = "/run/ringfree"
 LAST = "last.json"
+RECORDS = 60  # seconds for reading or writing the records of a SAN
 KINDS = {"owner": "owners", "live": "live"}
 
 
@@ -118,19 +119,12 @@ def _fetched(san, share):
     """A copy of a share's records; an empty directory when it has none."""
     address, export = _address(san), _export(share)
     here = os.path.join(STATE_DIR, f"of-{san}", share)
-    names = __salt__["cloudstor.remote_names"](export, server=address)
+    names = __salt__["ringfree_san.names"](export, server=address)
     if ".ringfree" not in names:
         shutil.rmtree(here, ignore_errors=True)
     os.makedirs(here, mode=0o700, exist_ok=True)
     if ".ringfree" in names:
-        argv = __utils__["ringfree_sync.rsync"](
-            f"{address}:{export}/.ringfree/",
-            here + "/",
-            __salt__["cloudstor.connection"](address),
-            timeout=60,
-            checksum=True,
-        )
-        _run(argv, 60, f"the records of {_named(san)}")
+        __salt__["ringfree_san.fetch"](f"{export}/.ringfree", here, address, RECORDS, checksum=True)
     return here
 
 
@@ -162,16 +156,8 @@ def write(san, share, files):
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         data = __utils__["ringfree_replica.dump"](content) if isinstance(content, dict) else content.encode()
         __utils__["ringfree_files.write"](path, data)
-    address = _address(san)
-    argv = __utils__["ringfree_sync.rsync"](
-        os.path.join(here, ".ringfree") + "/",
-        f"{address}:{_export(share)}/.ringfree/",
-        __salt__["cloudstor.connection"](address),
-        timeout=60,
-        delete=False,
-        checksum=True,
-    )
-    _run(argv, 60, f"the records could not be written to {_named(san)}")
+    there = f"{_export(share)}/.ringfree"
+    __salt__["ringfree_san.push"](os.path.join(here, ".ringfree"), there, _address(san), RECORDS)
     return True
 
 
@@ -363,7 +349,7 @@ def trees(san):
     wanted = ("etc", "bin", "sbin", "usr", "root.hdd")
     argv = ["rsync", "--list-only", "--no-human-readable", "-8", "-r", "--include=/[0-9]*/"]
     argv += [*(f"--include=/[0-9]*/{name}" for name in wanted), "--exclude=*"]
-    argv += ["-e", " ".join(__salt__["cloudstor.connection"](address)), f"{address}:{_export('private')}/"]
+    argv += ["-e", " ".join(__salt__["ringfree_san.connection"](address)), f"{address}:{_export('private')}/"]
     listed = _run(argv, 120, f"the trees on {_named(san)}")["out"]
     return sorted(__utils__["ringfree_replica.trees"](listed))
 
@@ -408,7 +394,7 @@ def _command(by, source, target, share, rules, turn, dry_run, node):
     if by == "node":
         mount = settings["shares"][share]["mount"].rstrip("/") + "/"
         argv = __utils__["ringfree_sync.rsync"](
-            mount, to, __salt__["cloudstor.connection"](_address(target)), **options
+            mount, to, __salt__["ringfree_san.connection"](_address(target)), **options
         )
     else:
         ssh = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=10"]
@@ -423,7 +409,7 @@ def _command(by, source, target, share, rules, turn, dry_run, node):
     # ssh hands its words to a shell over there.
     address = _address(source)
     remote = shlex.join(["timeout", str(wanted["deadline"]), *argv])
-    return [*__salt__["cloudstor.connection"](address), address, remote]
+    return [*__salt__["ringfree_san.connection"](address), address, remote]
 
 
 def _must_be_good(result, running, target):
@@ -515,7 +501,7 @@ def settle(target):
     wait = _settings()["replication"]["timeout"] + 30  # by then rsync has given up on a SAN that died
     free = __utils__["ringfree_replica.receiver"](_export("private"), turn, wait, "true", node)
     address = _address(target)
-    argv = [*__salt__["cloudstor.connection"](address), address, free]
+    argv = [*__salt__["ringfree_san.connection"](address), address, free]
     _run(argv, wait + 30, f"{_named(target)} does not come to rest")
     return turn
 

@@ -133,7 +133,7 @@ def _steps(wanted, on_share, written_to):
         ("the mounts do not come back", fstab, f"remove the lines of ringfree from {FSTAB}"),
         (UNMOUNT, _unmount, umount),
         (CONFS, _confs, f"tar -C {conf} -xzf /etc/sysconfig/vz-scripts.tar.gz, but not while {conf} is NFS"),
-        (CLAIM, lambda: _claim(on_share, not_back), f"salt-call cloudstor.claim '{on_share}' local"),
+        (CLAIM, lambda: _claim(on_share, not_back), f"salt-call ringfree_owner.claim '{on_share}' local"),
         (START, lambda: _start(not_back, silent), "vzctl start CTID --force"),
         (ANSWER, lambda: _answer(silent), "vzctl exec CTID COMMAND"),
         ("the variables say so", _variables, "echo 0 > /etc/ringfree/nfsmounted"),
@@ -184,7 +184,7 @@ def plan():
 def _live_on_share():
     """The containers whose live copy is on the share: its own records say so, or, when it is silent, the journal."""
     try:
-        known = __salt__["cloudstor.note_owners"]()
+        known = __salt__["ringfree_owner.note"]()
         mine = __salt__["cloudstor.node"]()
         return [ctid for ctid, owner in known.items() if owner["node"] == mine and owner["store"] == "nfs"]
     except CommandExecutionError:
@@ -196,7 +196,7 @@ def _must_have_a_home():
     mine, moved = __salt__["cloudstor.node"](), __salt__["vz.manifest"]() or []
     homeless = [
         ctid
-        for ctid, owner in __salt__["cloudstor.live_on_nfs"]().items()
+        for ctid, owner in __salt__["ringfree_owner.live_on_nfs"]().items()
         if owner == mine and ctid not in moved
     ]
     if homeless:
@@ -204,8 +204,8 @@ def _must_have_a_home():
         raise CommandExecutionError(
             f"containers {ctids} were born on the share, or came from another node, and have no local copy to go back "
             f"to: give each to a node that stays ('vzctl stop {homeless[0]}', 'salt-run ringfree.move_owner "
-            f"{homeless[0]} to=NODE'), or destroy it and type on {mine} 'salt-call cloudstor.unlist [{homeless[0]}]'. "
-            f"Nothing was changed."
+            f"{homeless[0]} to=NODE'), or destroy it and type on {mine} 'salt-call ringfree_owner.unlist "
+            f"[{homeless[0]}]'. Nothing was changed."
         )
 
 
@@ -428,7 +428,7 @@ def _confs():
     restored = [name for name, entry in before.items() if now.get(name) != entry]
     for name in restored:
         _restore(os.path.join(folder, name), before[name])
-    __salt__["cloudstor.unfence"](keep=list(before))
+    __salt__["ringfree_guard.unfence"](keep=list(before))
     now = __utils__["ringfree_files.read_folder"](folder)
     unlike = [name for name, entry in before.items() if now.get(name) != entry]
     if unlike:
@@ -446,7 +446,9 @@ def _confs():
 def _given():
     """The confs of containers that belong to another node by now: they do not lead to the old local copies again."""
     mine = __salt__["cloudstor.node"]()
-    return [f"{ctid}.conf" for ctid, owner in __salt__["cloudstor.live_on_nfs"]().items() if owner != mine]
+    return [
+        f"{ctid}.conf" for ctid, owner in __salt__["ringfree_owner.live_on_nfs"]().items() if owner != mine
+    ]
 
 
 def _restore(path, entry):
@@ -467,60 +469,35 @@ def _claim(ctids, not_back):
     """The owner records: live copies are local again, but for what still runs from NFS or was not copied back."""
     there = set(__salt__["cloudstor.on_nfs"]()) | set(not_back)
     # First what the node knows by itself: it goes home also when the share cannot be told.
-    __salt__["cloudstor.unlist"]([ctid for ctid in _manifest() if ctid not in there])
+    __salt__["ringfree_owner.unlist"]([ctid for ctid in _manifest() if ctid not in there])
     back = [ctid for ctid in ctids if ctid not in there]
     if back:
-        __salt__["cloudstor.claim"](back, "local")
+        __salt__["ringfree_owner.claim"](back, "local")
     return f"{len(back)} containers"
 
 
 def _start(not_back, silent):
-    """The containers of the manifest run from local storage; priority first, each waited for before the next."""
-    settings = __salt__["cloudstor.settings"]()
+    """The containers of the manifest run from local storage; what does not start does not keep the next ones."""
     ctids = _manifest()
     there = _there()
     _must_lead_home([ctid for ctid in ctids if ctid not in there], "not started")
     up = set(__salt__["vz.running"]())
-    priority = set(__salt__["cloudstor.resolve"](settings["containers"]["priority"])["found"].values())
     todo = [ctid for ctid in ctids if ctid not in up and ctid not in not_back and ctid not in there]
     faults = [f"container {ctid} is not started from its local copy, {why}" for ctid, why in not_back.items()]
     faults += [f"container {ctid} still runs from the share" for ctid in there]
-    for ctid in [ctid for ctid in todo if ctid in priority]:
-        faults += _boot([ctid], settings["start"])
-        silent += _silent([ctid], settings["start"]["answer"])
-    faults += _boot([ctid for ctid in todo if ctid not in priority], settings["start"])
+    done = __salt__["ringfree_start.in_order"](todo, go_on=True, on_step=_note)
+    silent += done["silent"]
     proofs = {ctid: __salt__["vz.root_mount"](ctid) for ctid in ctids if ctid in up}
     faults += [f"container {ctid}: {proof['why']}" for ctid, proof in proofs.items() if not proof["ok"]]
+    faults += done["faults"]
     if faults:
         raise CommandExecutionError("; ".join(faults))
     return f"{len(ctids)} containers"
 
 
-def _boot(ctids, wanted):
-    """Start containers; returns what went wrong."""
-    for ctid in ctids:
-        __salt__["cloudstor.mark"]("revert", "intent", container=ctid)
-    try:
-        __salt__["vz.start"](
-            ctids,
-            wanted["workers"],
-            wanted["deadline"],
-            True,
-            lambda ctid: __salt__["cloudstor.mark"]("revert", "done", container=ctid),
-        )
-    except CommandExecutionError as error:
-        return [str(error)]
-    return []
-
-
-def _silent(ctids, wait):
-    """Wait for the services of containers that run; returns those that do not answer in time."""
-    ctids = [ctid for ctid in ctids if __salt__["vz.status"](ctid)["running"]]
-    try:
-        __salt__["vz.wait_healthy"](__salt__["cloudstor.checks"](ctids), wait)
-    except CommandExecutionError:
-        return list(ctids)
-    return []
+def _note(ctid, phase, _):
+    if phase != "verified":  # noted for all of them, in a sub-step of its own
+        __salt__["cloudstor.mark"]("revert", phase, container=ctid)
 
 
 def _answer(silent):
@@ -579,7 +556,7 @@ def _unguard(not_back):
             f"containers {', '.join(map(str, not_back))} would boot from an old copy; the guard stays"
         )
     _must_lead_home(_manifest(), "the guard stays")
-    __salt__["cloudstor.unguard"]()
+    __salt__["ringfree_guard.unguard"]()
 
 
 def _disarm():

@@ -652,7 +652,7 @@ def preflight(nodes=None, pillar=None, raises=True):
     # An orchestration has a step for this.
     silent = _sync(names) if raises else []
     silent = silent or _wait_rest(names)
-    asked = _ask(names, "cloudstor.preflight") if not silent else {"answers": {}, "faults": []}
+    asked = _ask(names, "ringfree_preflight.look") if not silent else {"answers": {}, "faults": []}
     findings = silent + asked["faults"]
     reports = {}
     for node, report in asked["answers"].items():
@@ -1190,11 +1190,11 @@ def move_owner(ctid, to, dead=None):
     if not str(ctid).isdecimal():
         _refuse(f"'{ctid}' is no container id. Nothing was changed.")
     ctid = int(ctid)
-    owner = _one(to, "cloudstor.owners").get(ctid)
+    owner = _one(to, "ringfree_owner.records").get(ctid)
     if not owner:
         _refuse(f"container {ctid} has no owner record on the share: the first node that starts it owns it")
     if owner["node"] == to:
-        _one(to, "cloudstor.take", ctid)
+        _one(to, "ringfree_owner.take", ctid)
         return f"container {ctid} belongs to {to} since {owner['since']}"
     running = _ask(settings["nodes"], "vz.running", timeout=BRIEF)
     there = [node for node, up in running["answers"].items() if ctid in up]
@@ -1205,14 +1205,14 @@ def move_owner(ctid, to, dead=None):
             _refuse(
                 f"{owner['node']} answers, it is not dead. Without dead={dead} it is asked. Nothing was changed."
             )
-        _one(owner["node"], "cloudstor.give", ctid, to)
+        _one(owner["node"], "ringfree_owner.give", ctid, to)
     elif dead != owner["node"]:
         _refuse(
             f"container {ctid} belongs to {owner['node']}, which does not answer: it may run there. Nothing was "
             f"changed. Only when that node is off and does not come back by itself: 'salt-run ringfree.move_owner "
             f"{ctid} to={to} dead={owner['node']}'"
         )
-    _one(to, "cloudstor.take", *([ctid, dead] if dead else [ctid]))
+    _one(to, "ringfree_owner.take", *([ctid, dead] if dead else [ctid]))
     return f"container {ctid} belongs to {to} now, it was {owner['node']}'s: 'vzctl start {ctid}' on {to} starts it"
 
 

@@ -36,9 +36,7 @@ def _end(ret, comment, result=True):
 
 
 def _failed(ret, error):
-    # Without what Salt's own text of an error adds for programs.
-    said = str(getattr(error, "error", None) or error)
-    return _end(ret, __salt__["cloudstor.failure"](ret["name"], said), False)
+    return _end(ret, __salt__["cloudstor.failure"](ret["name"], error), False)
 
 
 def _mark(step, phase, **details):
@@ -105,7 +103,7 @@ def _to_copy():
     ctids = __salt__["cloudstor.to_move"]()
     if __salt__["cloudstor.state"]() == "nfs" or not ctids:
         return []
-    known, me = __salt__["cloudstor.owners"](), __salt__["cloudstor.node"]()
+    known, me = __salt__["ringfree_owner.records"](), __salt__["cloudstor.node"]()
     foreign = [
         f"container {ctid} belongs to {known[ctid]['node']}"
         for ctid in ctids
@@ -123,7 +121,7 @@ def _to_copy():
 def _passes(ctids):
     """Copy until a pass is small; returns id to a text about the last pass."""
     wanted = __salt__["cloudstor.settings"]()["sync"]
-    __salt__["cloudstor.claim"](ctids, "local")
+    __salt__["ringfree_owner.claim"](ctids, "local")
     for turn in range(1, wanted["passes"] + 1):
         __salt__["ringfree_run.leave"]("presync")
         __salt__["cloudstor.tell"]("presync", "intent", note=f"pass {turn}, {len(ctids)} containers")
@@ -136,7 +134,7 @@ def _passes(ctids):
         longest = max(entry["seconds"] for entry in done.values())
         if longest < wanted["small"]:
             break
-    __salt__["cloudstor.claim"](ctids, "local", {ctid: entry["size"] for ctid, entry in done.items()})
+    __salt__["ringfree_owner.claim"](ctids, "local", {ctid: entry["size"] for ctid, entry in done.items()})
     __salt__["cloudstor.tell"](
         "presync", "verified", note=f"{turn} passes, the last took {longest:.1f} s at most"
     )
@@ -202,7 +200,7 @@ def owned(name):
         if unproved:
             raise CommandExecutionError(f"containers {', '.join(map(str, unproved))} have no verified copy")
         _mark("owner", "intent")
-        __salt__["cloudstor.claim"](todo, "nfs")
+        __salt__["ringfree_owner.claim"](todo, "nfs")
         _mark("owner", "verified")
         return _end(ret, f"{len(todo)} containers have their live copy on the share.")
     except FAULTS as error:
@@ -365,14 +363,14 @@ def guarded(name):
     try:
         if __salt__["cloudstor.state"]() == "nfs":
             return _end(ret, "The node is on NFS; the guard is lifted.")
-        ret["changes"] = __salt__["cloudstor.guard"](test=True)
+        ret["changes"] = __salt__["ringfree_guard.guard"](test=True)
         if not ret["changes"]:
             return _end(ret, "Nothing starts by itself.")
         if __opts__["test"]:
             return _end(ret, "Containers would be kept from starting by themselves.", None)
         _mark("guard", "intent")
-        ret["changes"] = __salt__["cloudstor.guard"]()
-        if __salt__["cloudstor.guard"](test=True):
+        ret["changes"] = __salt__["ringfree_guard.guard"]()
+        if __salt__["ringfree_guard.guard"](test=True):
             raise CommandExecutionError("the guard was written and does not read as declared")
         _mark("guard", "verified")
         return _end(ret, "Nothing starts by itself.")
@@ -462,7 +460,7 @@ def committed(name):
         if __salt__["ringfree_deadman.firing"]():
             raise CommandExecutionError("not committed: the deadline has passed and the dead-man works")
         _mark("commit", "intent")
-        __salt__["cloudstor.unguard"]()
+        __salt__["ringfree_guard.unguard"]()
         _mark("commit", "verified")
         __salt__["cloudstor.settle"]("nfs")
         # Last: until the journal says nfs, the node must come back whatever happens here.
@@ -653,7 +651,7 @@ def no_conflicts(name):
     """
     ret = _ret(name)
     try:
-        found = __salt__["cloudstor.conflicts"]()
+        found = __salt__["ringfree_owner.conflicts"]()
     except FAULTS as error:
         found = [str(getattr(error, "error", None) or error)]
     if found:

@@ -43,8 +43,7 @@ def cleaned(name, consent=None):
         found = __salt__["ringfree_cleanup.clean"](consent, lambda item: _noted(ret["changes"], item))
         ret["comment"] = f"{_count(found, 'went')}{_left(found)}"
     except (CommandExecutionError, OSError) as error:
-        said = str(getattr(error, "error", None) or error)
-        ret.update(result=False, comment=__salt__["cloudstor.failure"](name, said))
+        ret.update(result=False, comment=__salt__["cloudstor.failure"](name, error))
     return ret
 
 

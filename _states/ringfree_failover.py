@@ -48,9 +48,7 @@ def runs_from(name, to, accept_age=False, max_age=None):
         ret["changes"] = {step["what"]: {"old": "", "new": step["detail"]} for step in steps}
         ret["comment"] = __salt__["cloudstor.whereabouts"]()
     except FAULTS as error:
-        # Without what Salt's own text of an error adds for programs.
-        said = str(getattr(error, "error", None) or error)
-        ret.update(result=False, comment=__salt__["cloudstor.failure"](name, said))
+        ret.update(result=False, comment=__salt__["cloudstor.failure"](name, error))
     return ret
 
 

@@ -58,7 +58,5 @@ def variables(name, mounted=False):
         __salt__["cloudstor.mark"]("variables", "verified", note=f"{len(todo)} variables")
         ret["comment"] = f"{len(todo)} variables were written."
     except FAULTS as error:
-        # Without what Salt's own text of an error adds for programs.
-        said = str(getattr(error, "error", None) or error)
-        ret.update(result=False, comment=__salt__["cloudstor.failure"](name, said))
+        ret.update(result=False, comment=__salt__["cloudstor.failure"](name, error))
     return ret

@@ -35,9 +35,7 @@ def _end(ret, comment, result=True):
 
 
 def _failed(ret, error):
-    # Without what Salt's own text of an error adds for programs.
-    said = str(getattr(error, "error", None) or error)
-    return _end(ret, __salt__["cloudstor.failure"](ret["name"], said), False)
+    return _end(ret, __salt__["cloudstor.failure"](ret["name"], error), False)
 
 
 def _mark(step, phase, **details):
@@ -194,7 +192,7 @@ def manifested(name):
         if __opts__["test"]:
             return _end(ret, f"The manifest would name {len(ctids)} containers.", None)
         _mark("manifest", "intent")
-        __salt__["cloudstor.remember"]("load", __salt__["cloudstor.load"]()["now"])
+        __salt__["cloudstor.remember"]("load", __salt__["ringfree_start.load"]()["now"])
         if __salt__["vz.write_manifest"](ctids) != ctids:
             raise CommandExecutionError("the manifest does not read as it was written")
         _mark("manifest", "verified", note=f"{len(ctids)} containers")
@@ -331,7 +329,7 @@ def restarted(name):
             raise CommandExecutionError(
                 f"containers {', '.join(map(str, up))} run; a restart of vz would suspend them"
             )
-        if __salt__["cloudstor.guard"](test=True):
+        if __salt__["ringfree_guard.guard"](test=True):
             raise CommandExecutionError(
                 "nothing keeps containers from starting by themselves; vz was not restarted"
             )
@@ -379,7 +377,7 @@ def running(name, first=False):
         if __opts__["test"]:
             comment = f"{len(todo)} containers would be started." if todo else "All containers run from NFS."
             return _end(ret, comment, None if todo else True)
-        _start(todo, one_by_one=first)
+        _start(todo, first)
         if not first:
             _mark("start", "verified", note=f"{len(_wanted(first))} containers")
         return _end(ret, f"{len(todo)} containers were started from NFS and answer.")
@@ -403,44 +401,27 @@ def _confirm(ret, first):
     astray = [str(ctid) for ctid in ctids if ctid in up and ctid not in there]
     if astray:
         raise CommandExecutionError(f"containers {', '.join(astray)} run, but not from NFS")
-    checks = __salt__["cloudstor.checks"]([ctid for ctid in ctids if ctid in there])
+    run = [ctid for ctid in ctids if ctid in there]
     if not __opts__["test"]:
-        __salt__["vz.wait_healthy"](checks, __salt__["cloudstor.settings"]()["start"]["answer"])
+        __salt__["ringfree_start.answer"](run)
     down = [str(ctid) for ctid in ctids if ctid not in up]
     left = f" Stopped since the migration: {', '.join(down)}." if down else ""
-    return _end(ret, f"{len(checks)} containers run from NFS and answer.{left}")
+    return _end(ret, f"{len(run)} containers run from NFS and answer.{left}")
 
 
-def _start(ctids, one_by_one):
-    """Start containers in order, paced; wait until each answers."""
-    wanted = __salt__["cloudstor.settings"]()["start"]
+def _start(ctids, first):
+    """Start containers in order; wait until each answers, and note what it said."""
+
+    def note(ctid, phase, said):
+        if phase != "verified" or not __salt__["cloudstor.reached"]("start", "verified", ctid):
+            _mark("start", phase, container=ctid, note=said)
+
     if ctids:
         _mark("start", "intent", note=f"{len(ctids)} containers")
-    size = 1 if one_by_one else wanted["workers"]
-    for at in range(0, len(ctids), size):
-        batch = ctids[at : at + size]
-        if not one_by_one:
-            __salt__["cloudstor.pace"]()
-        for ctid in batch:
-            _mark("start", "intent", container=ctid)
-        __salt__["vz.start"](
-            batch, size, wanted["deadline"], True, lambda ctid: _mark("start", "done", container=ctid)
-        )
-        if one_by_one:
-            _answer(batch, wanted["answer"])
-    if not one_by_one:
-        _answer(__salt__["cloudstor.to_move"](), wanted["answer"])
-
-
-def _answer(ctids, deadline):
-    """Wait until all checks of the containers pass; note what they said."""
-
-    def note(ctid, answers):
-        said = ", ".join(f"{name}: {answer['detail']}" for name, answer in answers.items())
-        if not __salt__["cloudstor.reached"]("start", "verified", ctid):
-            _mark("start", "verified", container=ctid, note=said)
-
-    __salt__["vz.wait_healthy"](__salt__["cloudstor.checks"](ctids), deadline, note)
+    __salt__["ringfree_start.in_order"](ctids, on_step=note)
+    if not first:
+        moved = __salt__["cloudstor.to_move"]()
+        __salt__["ringfree_start.answer"](moved, lambda ctid, said: note(ctid, "verified", said))
 
 
 def load_normal(name):
@@ -458,9 +439,9 @@ def load_normal(name):
     ret = _ret(name)
     try:
         if __opts__["test"]:
-            return _end(ret, f"The load is {__salt__['cloudstor.load']()['now']:.1f}.")
+            return _end(ret, f"The load is {__salt__['ringfree_start.load']()['now']:.1f}.")
         started = time.monotonic()
-        found = __salt__["cloudstor.wait_load"]()
+        found = __salt__["ringfree_start.wait_load"]()
         waited = time.monotonic() - started
         return _end(
             ret,

@@ -102,8 +102,9 @@ ringfree:
     deadline: 300
     # Seconds until all services of started containers must answer.
     answer: 120
-    # The load that is normal, for each CPU. Each start waits for it, and for the SAN to answer quickly, at most `pace`
-    # seconds; before the commit the load must be back to normal within `load_wait` seconds.
+    # The load that is normal, for each CPU. Each start after the priority ones waits for it, and for the share (if it is
+    # from there) to answer quickly, at most `pace` seconds; before the commit the load must be normal within `load_wait`
+    # seconds.
     load_per_cpu: 4.0
     pace: 10
     load_wait: 600

@@ -65,15 +65,18 @@ PLACES = {
     "cloudstor.journal": {
         "STATE_DIR": "var",
         "JOURNAL": "var/journal.json",
-        "RUN_DIR": "run",
         "CONF_DIR": "etc/vz/conf",
         "SNAPSHOT": "etc/sysconfig/vz-scripts.tar.gz",
         "SNAPSHOT_VZ_CONF": "etc/vz/vz.conf.before-nfs",
+    },
+    "ringfree_guard.fence": {
         "FENCE": "etc/vz/conf/vps.premount",
         "CREATE_FENCE": "etc/vz/conf/vps.create",
-        "ON_NFS": "etc/ringfree/on-nfs",
         "NODE_FILE": "etc/ringfree/node",
     },
+    "ringfree_owner.records": {"STATE_DIR": "var", "ON_NFS": "etc/ringfree/on-nfs"},
+    "ringfree_preflight.look": {"CONF_DIR": "etc/vz/conf"},
+    "ringfree_san.names": {"RUN_DIR": "run"},
     "ringfree_nfs.variables": {
         "FOLDER": "etc/ringfree",
         "PROBE": "run/probe",

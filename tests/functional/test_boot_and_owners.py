@@ -11,6 +11,13 @@ from salt.exceptions import CommandExecutionError
 AWAY = "echo 'mount.nfs: Connection timed out' >&2; exit 32"
 
 
+def preflight(node):
+    """A look at a node whose dead-man is known to work."""
+    modules = node.minion().modules
+    modules["ringfree_deadman.rehearse"] = lambda: "the dead-man was rehearsed"
+    return modules["ringfree_preflight.look"]()
+
+
 @pytest.fixture
 def committed(fleet):
     """The fleet's node on NFS, with the fence as vzctl runs it and a vz service that boots containers as vz does."""
@@ -169,7 +176,7 @@ def test_what_lies_under_a_mount_point_is_a_finding(fleet):
     assert ret["result"] is False
     assert f"{fleet.folder}/vz/nfsprivate is to be a mount point and has 101 in it" in ret["comment"]
     assert not fleet.calls("chattr")
-    report = fleet.minion().modules["cloudstor.preflight"]()
+    report = preflight(fleet)
     assert any("has 101 in it" in finding for finding in report["findings"])
 
 
@@ -324,7 +331,7 @@ def test_h22_a_highstate_brings_up_a_node_only_where_the_pillar_says_so(committe
 
 
 def call(node, function, *arguments, **options):
-    return node.minion().modules[f"cloudstor.{function}"](*arguments, **options)
+    return node.minion().modules[function](*arguments, **options)
 
 
 def test_h05_the_node_knows_by_itself_what_lives_on_the_share(fleet):
@@ -336,40 +343,40 @@ def test_h05_the_node_knows_by_itself_what_lives_on_the_share(fleet):
     assert listed.read_text() == "101 node001\n102 node001\n104 node001\n"
     assert fleet.owner(101)["store"] == "local"
     with pytest.raises(CommandExecutionError, match="No route to host"):
-        call(fleet, "claim", [101], "nfs")
+        call(fleet, "ringfree_owner.claim", [101], "nfs")
     fleet.rule("rsync", "")
     assert state()["result"] is True
     fleet.rule("rsync", 'case "$*" in *owners-to-share*) exit 255 ;; esac')
     with pytest.raises(CommandExecutionError):
-        call(fleet, "claim", [101], "local")
-    assert 101 in call(fleet, "live_on_nfs")
+        call(fleet, "ringfree_owner.claim", [101], "local")
+    assert 101 in call(fleet, "ringfree_owner.live_on_nfs")
     fleet.rule("rsync", "")
-    call(fleet, "claim", [101], "local")
-    assert call(fleet, "live_on_nfs") == {102: "node001", 104: "node001"}
+    call(fleet, "ringfree_owner.claim", [101], "local")
+    assert call(fleet, "ringfree_owner.live_on_nfs") == {102: "node001", 104: "node001"}
 
 
 def test_h12_a_container_is_handed_over(committed):
     with pytest.raises(CommandExecutionError, match=r"container 101 runs on node001: stop it first"):
-        call(committed, "give", 101, "node002")
+        call(committed, "ringfree_owner.give", 101, "node002")
     assert committed.owner(101)["node"] == "node001"
     program(committed, "vzctl", "stop", 101)
     before = int(committed.owner(101)["generation"])
-    assert call(committed, "give", 101, "node002")["node"] == "node002"
+    assert call(committed, "ringfree_owner.give", 101, "node002")["node"] == "node002"
     assert (committed.owner(101)["node"], committed.owner(101)["store"]) == ("node002", "nfs")
     assert int(committed.owner(101)["generation"]) == before + 1
     assert program(committed, "vzctl", "start", 101) == 79
     assert 101 not in committed.minion().modules["vz.manifest"]()
-    assert call(committed, "live_on_nfs")[101] == "node002"
+    assert call(committed, "ringfree_owner.live_on_nfs")[101] == "node002"
     for wanted in ("is not this node's on the share", "Nothing was changed"):
         with pytest.raises(CommandExecutionError, match=wanted):
-            call(committed, "give", 101, "node002")
+            call(committed, "ringfree_owner.give", 101, "node002")
 
 
 def test_h12_a_container_that_is_started_while_it_is_handed_over_stays(committed):
     program(committed, "vzctl", "stop", 101)
     committed.rule("rsync", 'case "$*" in *owners-to-share*) touch $W/proc/running/101 ;; esac')
     with pytest.raises(CommandExecutionError, match="was started on node001 meanwhile; it stays its own"):
-        call(committed, "give", 101, "node002")
+        call(committed, "ringfree_owner.give", 101, "node002")
     assert committed.owner(101)["node"] == "node001"
     assert 101 in committed.minion().modules["vz.manifest"]()
 
@@ -380,25 +387,25 @@ def test_h12_a_container_is_taken_only_from_a_node_that_is_said_to_be_dead(commi
         with pytest.raises(
             CommandExecutionError, match=r"container 150 belongs to node002.*Nothing was changed"
         ):
-            call(committed, "take", 150, **words)
+            call(committed, "ringfree_owner.take", 150, **words)
     assert committed.owner(150)["node"] == "node002"
-    assert call(committed, "take", 150, dead="node002")["generation"] == "4"
+    assert call(committed, "ringfree_owner.take", 150, dead="node002")["generation"] == "4"
     assert committed.owner(150)["node"] == "node001"
-    assert call(committed, "live_on_nfs")[150] == "node001"
+    assert call(committed, "ringfree_owner.live_on_nfs")[150] == "node001"
     committed.own(151, node="node002", store="local")
     for ctid in (151, 152):
         with pytest.raises(CommandExecutionError, match="cannot be taken"):
-            call(committed, "take", ctid, dead="node002")
+            call(committed, "ringfree_owner.take", ctid, dead="node002")
 
 
 def test_a_new_container_of_the_share_counts_as_this_nodes(committed):
     committed.conf(150).write_text(committed.conf(101).read_text().replace("Four Seasons hospice", "new"))
     committed.san("pbx/150").mkdir()
-    assert 150 not in call(committed, "containers")
+    assert 150 not in call(committed, "cloudstor.containers")
     assert program(committed, "vzctl", "start", 150) == 0
     assert (committed.owner(150)["node"], committed.owner(150)["generation"]) == ("node001", "1")
     program(committed, "vzctl", "stop", 150)
-    assert 150 in call(committed, "containers")
+    assert 150 in call(committed, "cloudstor.containers")
 
 
 def test_h12_conflicts_are_said_and_nothing_is_touched(committed, test_mode):
@@ -420,14 +427,14 @@ def test_h12_conflicts_are_said_and_nothing_is_touched(committed, test_mode):
     ):
         assert words in ret["comment"], ret["comment"]
     assert committed.tree() == before
-    findings = call(committed, "preflight")["findings"]
+    findings = call(committed, "ringfree_preflight.look")["findings"]
     assert any("belongs to node002" in finding for finding in findings)
 
 
 def test_h12_the_way_back_leaves_what_another_node_has_taken(committed):
     """Its old local copy does not start, by itself or by hand, and its record stays."""
     program(committed, "vzctl", "stop", 101)
-    call(committed, "give", 101, "node002")
+    call(committed, "ringfree_owner.give", 101, "node002")
     done = apply(committed, "cloudstor.reverted", {"data": "discard"})
     assert done["result"] is True, done["comment"]
     assert committed.running() == [102, 104]
@@ -438,25 +445,25 @@ def test_h12_the_way_back_leaves_what_another_node_has_taken(committed):
 
 def test_the_way_back_is_refused_while_the_node_has_containers_that_were_never_local(committed):
     committed.own(150, node="node002")
-    call(committed, "take", 150, dead="node002")
+    call(committed, "ringfree_owner.take", 150, dead="node002")
     before = committed.running()
     ret = apply(committed, "cloudstor.reverted", {"data": "discard"})
     assert ret["result"] is False
     for words in ("containers 150 were born on the share", "ringfree.move_owner 150", "Nothing was changed"):
         assert words in ret["comment"]
-    assert (committed.running(), call(committed, "state")) == (before, "nfs")
-    call(committed, "unlist", [150])
+    assert (committed.running(), call(committed, "cloudstor.state")) == (before, "nfs")
+    call(committed, "ringfree_owner.unlist", [150])
     assert apply(committed, "cloudstor.reverted", {"data": "discard"})["result"] is True
 
 
 def test_an_admins_own_create_script_stays(fleet):
     own = fleet.folder / "etc/vz/conf/vps.create"
     own.write_text("#!/bin/sh\nmine\n")
-    notes = fleet.minion().modules["cloudstor.preflight"]()["notes"]
+    notes = preflight(fleet)["notes"]
     assert any("vps.create exists and stays" in note for note in notes)
-    call(fleet, "fence")
+    call(fleet, "ringfree_guard.fence")
     assert own.read_text() == "#!/bin/sh\nmine\n"
-    assert call(fleet, "unfence") is True
+    assert call(fleet, "ringfree_guard.unfence") is True
     assert own.exists()
 
 
@@ -465,7 +472,7 @@ def test_an_admins_own_create_script_stays(fleet):
 
 def test_a_node_can_have_a_conf_share_of_its_own(fleet):
     fleet.pillar["shares"]["conf"]["export"] = "/rf-images/vzconf/{node}"
-    findings = fleet.minion().modules["cloudstor.preflight"]()["findings"]
+    findings = preflight(fleet)["findings"]
     assert any("'mkdir -p /rf-images/vzconf/node001' on the SAN" in finding for finding in findings)
     fleet.san("vzconf/node001").mkdir()
     until(fleet, "ringfree_nfs.variables", mounted=True)()

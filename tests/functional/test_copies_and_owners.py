@@ -1,4 +1,4 @@
-"""The execution module cloudstor: journal, copies on the SAN and their owners, snapshot, conf share, guard, pace."""
+"""The journal, copies on the SAN and their owners, the snapshot, the conf share and the guard."""
 
 import json
 import os
@@ -12,9 +12,9 @@ from salt.exceptions import CommandExecutionError
 
 
 @pytest.fixture
-def cloudstor(fleet):
-    """`cloudstor("journal")` calls a function of the module on the fleet's node."""
-    return lambda function, *args, **kwargs: fleet.minion().modules[f"cloudstor.{function}"](*args, **kwargs)
+def call(fleet):
+    """`call("cloudstor.journal")` calls a function of the module on the fleet's node."""
+    return lambda function, *args, **kwargs: fleet.minion().modules[function](*args, **kwargs)
 
 
 def refused(words, call, *args, **kwargs):
@@ -27,18 +27,18 @@ def refused(words, call, *args, **kwargs):
 # --- settings and journal -------------------------------------------------------------------------------------------
 
 
-def test_all_faults_of_the_pillar_are_told_at_once(fleet, cloudstor):
+def test_all_faults_of_the_pillar_are_told_at_once(fleet, call):
     fleet.pillar.update(batch=0, nfs={"primary": "10.77.0.21"}, speed="high")
-    said = refused("the pillar is wrong", cloudstor, "settings")
+    said = refused("the pillar is wrong", call, "cloudstor.settings")
     for key in ("ringfree:batch", "ringfree:nfs:secondary: is missing", "ringfree:speed: unknown key"):
         assert key in said
 
 
-def test_a_node_without_journal_is_on_local_storage(fleet, cloudstor):
+def test_a_node_without_journal_is_on_local_storage(fleet, call):
     before = fleet.tree()
-    assert cloudstor("state") == "local"
-    assert cloudstor("journal")["node"] == "node001"
-    assert not cloudstor("reached", "stop")
+    assert call("cloudstor.state") == "local"
+    assert call("cloudstor.journal")["node"] == "node001"
+    assert not call("cloudstor.reached", "stop")
     assert fleet.tree() == before
 
 
@@ -54,48 +54,53 @@ def test_a_node_without_journal_is_on_local_storage(fleet, cloudstor):
     ],
     ids=["empty", "zeros", "half written", "list", "other version", "keys missing"],
 )
-def test_h17_a_damaged_journal_is_refused_and_left_as_it_is(fleet, cloudstor, data):
+def test_h17_a_damaged_journal_is_refused_and_left_as_it_is(fleet, call, data):
     (fleet.folder / "var/journal.json").write_bytes(data)
     before = fleet.tree()
-    for function, args in (
-        ("journal", ()), ("state", ()), ("begin", ()), ("mark", ("stop", "intent")), ("settle", ("nfs",)),
-        ("remember", ("load", 1)), ("reached", ("stop",)),
-    ):  # fmt: skip
-        said = refused("journal.json is damaged", cloudstor, function, *args)
+    for function, args in {
+        "journal": [],
+        "state": [],
+        "begin": [],
+        "mark": ["stop", "intent"],
+        "settle": ["nfs"],
+        "remember": ["load", 1],
+        "reached": ["stop"],
+    }.items():
+        said = refused("journal.json is damaged", call, f"cloudstor.{function}", *args)
         assert "cloudstor.status" in said and "cloudstor.recover_journal" in said
     assert fleet.tree() == before
-    status = cloudstor("status")
+    status = call("cloudstor.status")
     assert (status["state"], bool(status["journal_fault"])) == ("unknown", True)
     assert status["containers"][101]["store"] == "local"
 
 
-def test_steps_are_noted_for_the_node_and_for_containers(fleet, cloudstor):
-    cloudstor("begin")
-    cloudstor("mark", "stop", "intent")
-    cloudstor("mark", "stop", "verified", container=101, note="well")
-    assert cloudstor("reached", "stop", "verified", 101)
-    assert not cloudstor("reached", "stop")
-    assert not cloudstor("reached", "stop", "verified", 102)
-    assert cloudstor("reached", "stop", "intent")
+def test_steps_are_noted_for_the_node_and_for_containers(fleet, call):
+    call("cloudstor.begin")
+    call("cloudstor.mark", "stop", "intent")
+    call("cloudstor.mark", "stop", "verified", container=101, note="well")
+    assert call("cloudstor.reached", "stop", "verified", 101)
+    assert not call("cloudstor.reached", "stop")
+    assert not call("cloudstor.reached", "stop", "verified", 102)
+    assert call("cloudstor.reached", "stop", "intent")
     assert [data["container"] for _, data in fleet.told] == [None, 101]
     kept = json.loads((fleet.folder / "var/journal.json").read_text())
     assert kept["containers"]["101"]["stop"]["note"] == "well"
     assert stat.S_IMODE((fleet.folder / "var/journal.json").stat().st_mode) == 0o600
 
 
-def test_a_migration_that_goes_on_keeps_what_was_noted(cloudstor):
-    cloudstor("begin")
-    cloudstor("mark", "manifest", "verified")
-    cloudstor("begin")
-    assert cloudstor("reached", "manifest")
+def test_a_migration_that_goes_on_keeps_what_was_noted(call):
+    call("cloudstor.begin")
+    call("cloudstor.mark", "manifest", "verified")
+    call("cloudstor.begin")
+    assert call("cloudstor.reached", "manifest")
 
 
-def test_whereabouts_is_one_sentence_with_the_next_command(fleet, cloudstor):
-    assert cloudstor("whereabouts") == "node001 was not touched, it is on local storage."
+def test_whereabouts_is_one_sentence_with_the_next_command(fleet, call):
+    assert call("cloudstor.whereabouts") == "node001 was not touched, it is on local storage."
     until(fleet, "vz.stopped")()
     fleet.minion().modules["vz.start"]([102], force=True)
     armed = json.loads((fleet.folder / "var/deadman/record.json").read_text())
-    assert cloudstor("whereabouts") == (
+    assert call("cloudstor.whereabouts") == (
         "node001 is in flight: of 3 containers 1 run from local storage, 2 are down. "
         f"It goes back by itself at {clock(armed['deadline'], time.time())} unless it is committed before. "
         "'salt-run state.orch migrate' continues, "
@@ -103,14 +108,14 @@ def test_whereabouts_is_one_sentence_with_the_next_command(fleet, cloudstor):
     )
 
 
-def test_whereabouts_tell_what_answers(fleet, cloudstor):
+def test_whereabouts_tell_what_answers(fleet, call):
     """H25: counted by asking, and where somebody is not on the node's store that is said."""
     until(fleet, "ringfree_nfs.variables", mounted=True)()
-    assert cloudstor("whereabouts") == "node001 is on NFS, 3 of 3 containers answer."
+    assert call("cloudstor.whereabouts") == "node001 is on NFS, 3 of 3 containers answer."
     fleet.rule("vzctl.exec2.102", "exit 1")
-    assert cloudstor("whereabouts") == "node001 is on NFS, 2 of 3 containers answer."
+    assert call("cloudstor.whereabouts") == "node001 is on NFS, 2 of 3 containers answer."
     fleet.minion().modules["vz.stop"]([104])
-    assert cloudstor("whereabouts") == (
+    assert call("cloudstor.whereabouts") == (
         "node001 is on NFS, 1 of 3 containers answer: 2 run from NFS, 1 are down."
     )
 
@@ -118,24 +123,24 @@ def test_whereabouts_tell_what_answers(fleet, cloudstor):
 # --- owners ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_claim_is_written_and_read_back(fleet, cloudstor):
-    assert cloudstor("owners") == {}
-    assert set(cloudstor("claim", [101, 102], "local")) == {101, 102}
+def test_a_claim_is_written_and_read_back(fleet, call):
+    assert call("ringfree_owner.records") == {}
+    assert set(call("ringfree_owner.claim", [101, 102], "local")) == {101, 102}
     assert fleet.owner(101)["generation"] == "1"
     first = (fleet.san("pbx/.ringfree/owner/101")).stat().st_mtime_ns
-    cloudstor("claim", [101], "local")
+    call("ringfree_owner.claim", [101], "local")
     assert fleet.san("pbx/.ringfree/owner/101").stat().st_mtime_ns == first
-    cloudstor("claim", [101], "local", {101: 77})
-    cloudstor("claim", [101], "nfs")
+    call("ringfree_owner.claim", [101], "local", {101: 77})
+    call("ringfree_owner.claim", [101], "nfs")
     assert fleet.owner(101) == {**fleet.owner(101), "store": "nfs", "generation": "3", "copied": "77"}
     assert fleet.owner(102)["store"] == "local"
-    assert set(cloudstor("owners")) == {101, 102}
+    assert set(call("ringfree_owner.records")) == {101, 102}
 
 
-def test_h12_a_container_of_another_node_is_not_claimed(fleet, cloudstor):
+def test_h12_a_container_of_another_node_is_not_claimed(fleet, call):
     fleet.own(101, node="node002", store="local")
     before = fleet.tree()
-    said = refused("container 101 belongs to node002", cloudstor, "claim", [102, 101], "nfs")
+    said = refused("container 101 belongs to node002", call, "ringfree_owner.claim", [102, 101], "nfs")
     assert "nothing was written" in said
     assert fleet.tree() == before
 
@@ -143,42 +148,56 @@ def test_h12_a_container_of_another_node_is_not_claimed(fleet, cloudstor):
 @pytest.mark.parametrize(
     "text", ["", "node=node001\n", "node=node001\nstore=tape\nsince=x\ngeneration=1\ncopied=0\n"]
 )
-def test_h12_a_damaged_owner_record_is_no_free_container(fleet, cloudstor, text):
+def test_h12_a_damaged_owner_record_is_no_free_container(fleet, call, text):
     fleet.own(102)
     fleet.san("pbx/.ringfree/owner/101").write_text(text)
     before = fleet.tree()
-    for function, args in (("owners", ()), ("claim", ([101], "nfs")), ("sync", ([103],))):
-        refused("/rf-images/pbx/.ringfree/owner/101 on the SAN", cloudstor, function, *args)
+    for function, args in (
+        ("ringfree_owner.records", ()),
+        ("ringfree_owner.claim", ([101], "nfs")),
+        ("cloudstor.sync", ([103],)),
+    ):
+        refused("/rf-images/pbx/.ringfree/owner/101 on the SAN", call, function, *args)
     assert fleet.tree() == before
 
 
-def test_a_claim_that_the_san_did_not_keep_is_noticed(fleet, cloudstor):
+def test_a_claim_that_the_san_did_not_keep_is_noticed(fleet, call):
     fleet.rule("rsync.owners-to-share", "exit 0")
     fleet.rule("rsync..ringfree", "exit 0")
-    refused("owner records of containers 101 are not what was written", cloudstor, "claim", [101], "local")
+    refused(
+        "owner records of containers 101 are not what was written",
+        call,
+        "ringfree_owner.claim",
+        [101],
+        "local",
+    )
 
 
-def test_a_san_that_cannot_be_asked_is_not_an_empty_one(fleet, cloudstor):
+def test_a_san_that_cannot_be_asked_is_not_an_empty_one(fleet, call):
     fleet.rule("rsync", "echo 'connection reset' >&2; exit 12")
-    for function, args in (("owners", ()), ("claim", ([101], "local")), ("sync", ([101],))):
-        refused("connection reset", cloudstor, function, *args)
+    for function, args in (
+        ("ringfree_owner.records", ()),
+        ("ringfree_owner.claim", ([101], "local")),
+        ("cloudstor.sync", ([101],)),
+    ):
+        refused("connection reset", call, function, *args)
     fleet.rule("rsync", "")
     fleet.san("pbx").rename(fleet.san("gone"))
-    refused("No such file", cloudstor, "owners")
+    refused("No such file", call, "ringfree_owner.records")
 
 
-def test_h29_a_wrong_host_key_is_said_plainly(fleet, cloudstor):
+def test_h29_a_wrong_host_key_is_said_plainly(fleet, call):
     fleet.rule("ssh", "echo 'Host key verification failed.' >&2; exit 255")
-    refused("the SAN's host key is not the pinned one", cloudstor, "owners")
+    refused("the SAN's host key is not the pinned one", call, "ringfree_owner.records")
     assert not fleet.calls("rsync")
 
 
 # --- copies ---------------------------------------------------------------------------------------------------------
 
 
-def test_h01_the_copy_keeps_everything_and_counts_deletions(fleet, cloudstor):
+def test_h01_the_copy_keeps_everything_and_counts_deletions(fleet, call):
     fleet.pillar["sync"] = {"max_delete": 7, "timeout": 11}
-    cloudstor("sync", [101])
+    call("cloudstor.sync", [101])
     (call,) = [call for call in fleet.calls("rsync -a") if "vz/private/101/" in call]
     words = call.split()
     assert {*"aHAXSx"} <= set(words[1])
@@ -190,9 +209,9 @@ def test_h01_the_copy_keeps_everything_and_counts_deletions(fleet, cloudstor):
     assert (fleet.san("pbx/101/etc/hostname")).read_text() == "Four Seasons hospice\n"
 
 
-def test_sync_says_what_it_copied(cloudstor):
+def test_sync_says_what_it_copied(call):
     seen = {}
-    done = cloudstor("sync", [101, 102], on_done=seen.__setitem__)
+    done = call("cloudstor.sync", [101, 102], on_done=seen.__setitem__)
     assert done == seen
     assert {key: done[101][key] for key in ("files", "bytes", "deleted", "size")} == {
         "files": 2, "bytes": 1000, "deleted": 0, "size": 1234,
@@ -200,10 +219,10 @@ def test_sync_says_what_it_copied(cloudstor):
 
 
 @pytest.mark.parametrize("verify", ["quick", "checksum"])
-def test_the_final_copy_is_compared_as_the_pillar_says(fleet, cloudstor, verify):
+def test_the_final_copy_is_compared_as_the_pillar_says(fleet, call, verify):
     fleet.pillar["sync"] = {"verify": verify}
     fleet.minion().modules["vz.stop"]([101])
-    cloudstor("sync", [101], final=True)
+    call("cloudstor.sync", [101], final=True)
     copy, compare = [call for call in fleet.calls("rsync -a") if "vz/private/101/" in call]
     assert "--dry-run" not in copy
     assert "--dry-run" in compare
@@ -232,12 +251,12 @@ SOURCES = {
 
 
 @pytest.mark.parametrize("why", SOURCES)
-def test_h03_what_is_no_containers_tree_is_not_copied_over_the_sans(fleet, cloudstor, why):
+def test_h03_what_is_no_containers_tree_is_not_copied_over_the_sans(fleet, call, why):
     fleet.san("pbx/101/etc").mkdir(parents=True)
     spoil, words = SOURCES[why]
     spoil(fleet)
     before = fleet.tree()
-    refused(f"nothing was copied: container 101 .*{words}", cloudstor, "sync", [102, 101])
+    refused(f"nothing was copied: container 101 .*{words}", call, "cloudstor.sync", [102, 101])
     assert fleet.tree() == before
 
 
@@ -248,69 +267,69 @@ def test_h03_what_is_no_containers_tree_is_not_copied_over_the_sans(fleet, cloud
         ({"store": "local", "node": "node002"}, "belongs to node002 since 2026-02-26"),
     ],
 )
-def test_h02_a_live_copy_on_the_share_is_never_overwritten(fleet, cloudstor, record, words):
+def test_h02_a_live_copy_on_the_share_is_never_overwritten(fleet, call, record, words):
     fleet.own(101, **record)
     before = fleet.tree()
-    refused(f"nothing was copied: container 101 {words}", cloudstor, "sync", [102, 101])
+    refused(f"nothing was copied: container 101 {words}", call, "cloudstor.sync", [102, 101])
     assert fleet.tree() == before
 
 
-def test_a_ploop_container_is_a_tree_too(fleet, cloudstor):
+def test_a_ploop_container_is_a_tree_too(fleet, call):
     wipe(fleet)
     (fleet.private(101) / "root.hdd").mkdir()
     (fleet.private(101) / "root.hdd/DiskDescriptor.xml").touch()
-    assert cloudstor("source_fault", 101) is None
-    assert cloudstor("with_layout", 101, {})["VE_LAYOUT"] == "ploop"
-    assert cloudstor("with_layout", 102, {"A": "b"}) == {"A": "b", "VE_LAYOUT": "simfs"}
+    assert call("cloudstor.source_fault", 101) is None
+    assert call("cloudstor.with_layout", 101, {})["VE_LAYOUT"] == "ploop"
+    assert call("cloudstor.with_layout", 102, {"A": "b"}) == {"A": "b", "VE_LAYOUT": "simfs"}
 
 
 @pytest.mark.parametrize("code", [1, 2, 3, 5, 11, 20, 23, 24, 25])
-def test_exit_codes_of_rsync_that_stop_the_final_copy(fleet, cloudstor, code):
+def test_exit_codes_of_rsync_that_stop_the_final_copy(fleet, call, code):
     fleet.minion().modules["vz.stop"]([101])
     fleet.rule("rsync.101", f"echo x >> $W/var/tries; echo 'rsync error: so' >&2; exit {code}")
-    said = refused("container 101 was not copied", cloudstor, "sync", [101], final=True)
+    said = refused("container 101 was not copied", call, "cloudstor.sync", [101], final=True)
     assert "rsync error: so" in said
     assert f"exit code {code}" in said
     assert (fleet.folder / "var/tries").read_text() == "x\n" * (3 if code == 24 else 1)
 
 
 @pytest.mark.parametrize("code", [10, 12, 30, 35, 255])
-def test_exit_codes_of_rsync_that_may_pass_are_tried_three_times(fleet, cloudstor, code):
+def test_exit_codes_of_rsync_that_may_pass_are_tried_three_times(fleet, call, code):
     tries = fleet.folder / "var/tries"
     fleet.rule("rsync.101", f"echo x >> {tries}; [ $(wc -l < {tries}) -gt 2 ] || exit {code}")
-    assert set(cloudstor("sync", [101, 102])) == {101, 102}
+    assert set(call("cloudstor.sync", [101, 102])) == {101, 102}
     fleet.rule("rsync.101", f"echo x >> {tries}; exit {code}")
     tries.unlink()
-    refused("container 101 was not copied", cloudstor, "sync", [101, 102])
+    refused("container 101 was not copied", call, "cloudstor.sync", [101, 102])
     assert tries.read_text() == "x\n" * 3
     assert len([call for call in fleet.calls("rsync -a") if "private/102/" in call]) == 2
 
 
 @pytest.mark.parametrize("words", ["Host key verification failed.", "Permission denied (publickey)."])
-def test_an_ssh_failure_that_no_second_try_cures_stops_at_once(fleet, cloudstor, words):
+def test_an_ssh_failure_that_no_second_try_cures_stops_at_once(fleet, call, words):
     fleet.rule("rsync.101", f"echo x >> $W/var/tries; echo '{words}' >&2; exit 255")
-    refused("container 101 was not copied, the SAN", cloudstor, "sync", [101])
+    refused("container 101 was not copied, the SAN", call, "cloudstor.sync", [101])
     assert (fleet.folder / "var/tries").read_text() == "x\n"
 
 
-def test_vanished_files_are_good_while_a_container_runs(fleet, cloudstor):
+def test_vanished_files_are_good_while_a_container_runs(fleet, call):
     fleet.rule("rsync.101.after", "exit 24")
-    assert set(cloudstor("sync", [101])) == {101}
+    assert set(call("cloudstor.sync", [101])) == {101}
 
 
-def test_a_comparison_that_cannot_be_made_fails(fleet, cloudstor):
+def test_a_comparison_that_cannot_be_made_fails(fleet, call):
     fleet.minion().modules["vz.stop"]([101])
     fleet.rule("rsync.101", "[ ! $dry ] || exit 23")
-    refused("container 101 was not verified", cloudstor, "sync", [101], final=True)
+    refused("container 101 was not verified", call, "cloudstor.sync", [101], final=True)
 
 
 # --- snapshot -------------------------------------------------------------------------------------------------------
 
 
-def test_the_snapshot_holds_every_conf_and_keeps_the_earlier_one(fleet, cloudstor):
+def test_the_snapshot_holds_every_conf_and_keeps_the_earlier_one(fleet, call):
     fleet.conf(101).chmod(0o600)
     (fleet.folder / "etc/vz/conf/ve-basic.conf-sample").symlink_to("101.conf")
-    kept = cloudstor("snapshot")
+    kept = call("cloudstor.snapshot")
     archive = fleet.folder / "etc/sysconfig/vz-scripts.tar.gz"
     vz_conf = fleet.folder / "etc/vz/vz.conf.before-nfs"
     assert set(kept) == {str(archive), str(vz_conf)}
@@ -321,13 +340,13 @@ def test_the_snapshot_holds_every_conf_and_keeps_the_earlier_one(fleet, cloudsto
     assert found["101.conf"]["mode"] == 0o600
     assert found["ve-basic.conf-sample"] == {"link": "101.conf"}
     os.utime(archive, (1e9, 1e9))
-    cloudstor("snapshot")
+    call("cloudstor.snapshot")
     (older,) = archive.parent.glob("vz-scripts.tar.gz.2001*")
     assert older.read_bytes() == first
     assert archive.exists()
 
 
-def test_a_snapshot_that_does_not_read_back_is_refused(fleet, cloudstor, monkeypatch):
+def test_a_snapshot_that_does_not_read_back_is_refused(fleet, call, monkeypatch):
     real = os.rename
 
     def cut(source, target):
@@ -345,13 +364,13 @@ def test_a_snapshot_that_does_not_read_back_is_refused(fleet, cloudstor, monkeyp
 # --- the conf share -------------------------------------------------------------------------------------------------
 
 
-def test_the_conf_share_gets_the_confs_as_they_are_to_be(fleet, cloudstor):
+def test_the_conf_share_gets_the_confs_as_they_are_to_be(fleet, call):
     fleet.conf(103).chmod(0o600)
     local = fleet.conf(101).read_bytes()
-    cloudstor("claim", [101, 102, 104], "local")
-    planned = cloudstor("conf_share", test=True)
+    call("ringfree_owner.claim", [101, 102, 104], "local")
+    planned = call("cloudstor.conf_share", test=True)
     assert list(fleet.san("vzconf").iterdir()) == []
-    assert cloudstor("conf_share") == planned
+    assert call("cloudstor.conf_share") == planned
     assert set(planned) == {"101.conf", "102.conf", "103.conf", "104.conf"}
     there = fleet.san("vzconf/101.conf").read_bytes()
     assert there.startswith(local)
@@ -361,72 +380,72 @@ def test_the_conf_share_gets_the_confs_as_they_are_to_be(fleet, cloudstor):
     assert fleet.san("vzconf/103.conf").read_bytes() == fleet.conf(103).read_bytes()
     assert stat.S_IMODE(fleet.san("vzconf/103.conf").stat().st_mode) == 0o600
     assert fleet.conf(101).read_bytes() == local
-    assert cloudstor("conf_share") == {}
+    assert call("cloudstor.conf_share") == {}
 
 
-def test_h12_files_of_other_nodes_on_the_conf_share_stay(fleet, cloudstor):
+def test_h12_files_of_other_nodes_on_the_conf_share_stay(fleet, call):
     (fleet.san("vzconf/201.conf")).write_text("of node002\n")
-    cloudstor("claim", [101, 102, 104], "local")
-    cloudstor("conf_share")
+    call("ringfree_owner.claim", [101, 102, 104], "local")
+    call("cloudstor.conf_share")
     assert fleet.san("vzconf/201.conf").read_text() == "of node002\n"
     calls = [call for call in fleet.calls("rsync") if call.endswith(":/rf-images/vzconf/")]
     assert calls
     assert not [call for call in calls if "--delete" in call and "confs-to-share" in call]
 
 
-def test_h12_another_nodes_conf_of_the_same_name_is_refused(fleet, cloudstor):
+def test_h12_another_nodes_conf_of_the_same_name_is_refused(fleet, call):
     fleet.san("vzconf/101.conf").write_text("of node002\n")
     fleet.san("vzconf/vps.mount").write_text("#!/bin/sh\n")
     (fleet.folder / "etc/vz/conf/vps.mount").write_text("#!/bin/sh\nexit 1\n")
     fleet.own(101, node="node002")
     before = fleet.tree()
     for test in (True, False):
-        said = refused("nothing was written to the conf share", cloudstor, "conf_share", test)
+        said = refused("nothing was written to the conf share", call, "cloudstor.conf_share", test)
         assert "101.conf on the conf share belongs to node002" in said
         assert "vps.mount on the conf share differs" in said
     assert fleet.tree() == before
 
 
-def test_a_conf_share_that_did_not_keep_what_was_written_is_noticed(fleet, cloudstor):
-    cloudstor("claim", [101, 102, 104], "local")
+def test_a_conf_share_that_did_not_keep_what_was_written_is_noticed(fleet, call):
+    call("ringfree_owner.claim", [101, 102, 104], "local")
     fleet.rule("rsync.confs-to-share.after", "echo changed >> $target/101.conf")
-    refused("the conf share differs after it was written: 101.conf", cloudstor, "conf_share")
+    refused("the conf share differs after it was written: 101.conf", call, "cloudstor.conf_share")
 
 
-def test_an_ambiguous_conf_keeps_the_conf_share_as_it_is(fleet, cloudstor):
+def test_an_ambiguous_conf_keeps_the_conf_share_as_it_is(fleet, call):
     """H11."""
     with fleet.conf(101).open("a") as stream:
         stream.write('VE_ROOT="/a"\nVE_ROOT="/b"\n')
-    cloudstor("claim", [101, 102, 104], "local")
-    refused(r"101\.conf.*line \d", cloudstor, "conf_share")
+    call("ringfree_owner.claim", [101, 102, 104], "local")
+    refused(r"101\.conf.*line \d", call, "cloudstor.conf_share")
     assert list(fleet.san("vzconf").iterdir()) == []
 
 
-def test_a_conf_that_is_a_link_is_brought_with_the_paths_of_the_share(fleet, cloudstor):
+def test_a_conf_that_is_a_link_is_brought_with_the_paths_of_the_share(fleet, call):
     real = fleet.folder / "etc/101.real"
     fleet.conf(101).rename(real)
     fleet.conf(101).symlink_to(real)
-    cloudstor("claim", [101, 102, 104], "local")
-    cloudstor("conf_share")
+    call("ringfree_owner.claim", [101, 102, 104], "local")
+    call("cloudstor.conf_share")
     there = fleet.san("vzconf/101.conf")
     assert not there.is_symlink()
     assert "nfsprivate" in there.read_text()
 
 
 @pytest.mark.parametrize("layout", ["ploop:raw", "simfs"])
-def test_a_layout_that_is_named_stays_as_it_is_named(fleet, cloudstor, layout):
+def test_a_layout_that_is_named_stays_as_it_is_named(fleet, call, layout):
     with fleet.conf(101).open("a") as stream:
         stream.write(f'VE_LAYOUT="{layout}"\n')
-    cloudstor("claim", [101, 102, 104], "local")
-    cloudstor("conf_share")
+    call("ringfree_owner.claim", [101, 102, 104], "local")
+    call("cloudstor.conf_share")
     assert f'VE_LAYOUT="{layout}"\n' in fleet.san("vzconf/101.conf").read_text()
 
 
-def test_a_layout_that_nobody_names_is_looked_up_on_disk(fleet, cloudstor):
+def test_a_layout_that_nobody_names_is_looked_up_on_disk(fleet, call):
     (fleet.private(101) / "root.hdd").mkdir()
     (fleet.private(101) / "root.hdd/DiskDescriptor.xml").touch()
-    cloudstor("claim", [101, 102, 104], "local")
-    cloudstor("conf_share")
+    call("ringfree_owner.claim", [101, 102, 104], "local")
+    call("cloudstor.conf_share")
     assert 'VE_LAYOUT="ploop"\n' in fleet.san("vzconf/101.conf").read_text()
     assert 'VE_LAYOUT="simfs"\n' in fleet.san("vzconf/102.conf").read_text()
 
@@ -442,14 +461,14 @@ def test_h06_a_conf_share_that_says_something_else_is_not_mounted(fleet):
     assert "vzconf" not in (fleet.folder / "proc/mountinfo").read_text()
 
 
-def test_containers_of_a_shared_conf_directory(fleet, cloudstor):
+def test_containers_of_a_shared_conf_directory(fleet, call):
     """Once the share is mounted the confs of all nodes are here; this node's containers are still its own."""
     until(fleet, "vz.running")
     shared = f"{fleet.folder}/vz/nfs"
     fleet.conf(201).write_text(f'VE_ROOT="{shared}root/$VEID"\nVE_PRIVATE="{shared}private/$VEID"\n')
     fleet.conf(202).write_text('NAME="left on node002"\nVE_PRIVATE="/vz/private-of-node002/$VEID"\n')
     assert fleet.minion().modules["vz.containers"]() == [101, 102, 103, 104, 201, 202]
-    assert cloudstor("containers") == [101, 102, 103, 104]
+    assert call("cloudstor.containers") == [101, 102, 103, 104]
 
 
 def test_h12_other_nodes_confs_on_the_share_are_not_pinned(fleet):
@@ -462,103 +481,65 @@ def test_h12_other_nodes_confs_on_the_share_are_not_pinned(fleet):
     assert fleet.conf(202).read_bytes() == before
 
 
-def test_h12_names_of_other_nodes_containers_do_not_make_ours_ambiguous(fleet, cloudstor):
+def test_h12_names_of_other_nodes_containers_do_not_make_ours_ambiguous(fleet, call):
     """On a conf share of several nodes a priority or an exemption means this node's container."""
     until(fleet, "vz.running")
-    name = cloudstor("status")["containers"][101]["name"]
+    name = call("cloudstor.status")["containers"][101]["name"]
     fleet.conf(202).write_text(f'NAME="{name}"\n')
-    assert cloudstor("resolve", [name]) == {"found": {name: 101}, "faults": []}
+    assert call("cloudstor.resolve", [name]) == {"found": {name: 101}, "faults": []}
 
 
 # --- guard ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_guard_and_its_end(fleet, cloudstor):
+def test_the_guard_and_its_end(fleet, call):
     """H05, H12."""
     before = fleet.tree()
-    planned = cloudstor("guard", test=True)
+    planned = call("ringfree_guard.guard", test=True)
     assert fleet.tree() == before
-    assert cloudstor("guard") == planned
+    assert call("ringfree_guard.guard") == planned
     assert 'DISABLED="yes"' in fleet.vz_conf.read_text()
     fence = fleet.folder / "etc/vz/conf/vps.premount"
     assert os.access(fence, os.X_OK)
     assert f"share={fleet.folder}/vz/nfsprivate" in fence.read_text()
     assert (fleet.folder / "etc/ringfree/node").read_text() == "node001\n"
-    assert cloudstor("guard") == {}
+    assert call("ringfree_guard.guard") == {}
     guarded = fleet.tree()
-    assert cloudstor("unguard", test=True) == {"DISABLED": {"old": "yes", "new": None}}
+    assert call("ringfree_guard.unguard", test=True) == {"DISABLED": {"old": "yes", "new": None}}
     assert fleet.tree() == guarded
-    assert cloudstor("unguard") == {"DISABLED": {"old": "yes", "new": None}}
-    assert cloudstor("unguard") == {}
+    assert call("ringfree_guard.unguard") == {"DISABLED": {"old": "yes", "new": None}}
+    assert call("ringfree_guard.unguard") == {}
     assert "DISABLED" not in fleet.vz_conf.read_text()
     assert fence.exists()
 
 
-def test_a_fence_that_somebody_changed_is_put_back(fleet, cloudstor):
-    cloudstor("fence")
+def test_a_fence_that_somebody_changed_is_put_back(fleet, call):
+    call("ringfree_guard.fence")
     fence = fleet.folder / "etc/vz/conf/vps.premount"
     text = fence.read_text()
     fence.write_text("#!/bin/sh\nexit 0\n")
     fence.chmod(0o644)
-    assert set(cloudstor("fence")) == {str(fence)}
+    assert set(call("ringfree_guard.fence")) == {str(fence)}
     assert fence.read_text() == text
     assert os.access(fence, os.X_OK)
 
 
-def test_a_fence_that_cannot_be_run_is_no_fence(fleet, cloudstor):
+def test_a_fence_that_cannot_be_run_is_no_fence(fleet, call):
     """vzctl runs only what is executable."""
-    cloudstor("fence")
+    call("ringfree_guard.fence")
     fence = fleet.folder / "etc/vz/conf/vps.premount"
     fence.chmod(0o644)
-    assert set(cloudstor("fence", test=True)) == {str(fence)}
-    assert set(cloudstor("fence")) == {str(fence)}
+    assert set(call("ringfree_guard.fence", test=True)) == {str(fence)}
+    assert set(call("ringfree_guard.fence")) == {str(fence)}
     assert os.access(fence, os.X_OK)
-
-
-# --- load and pace --------------------------------------------------------------------------------------------------
-
-
-def test_what_load_is_normal(fleet, cloudstor, monkeypatch):
-    fleet.pillar["start"] = {"load_per_cpu": 2}
-    monkeypatch.setattr("os.getloadavg", lambda: (3.5, 0, 0))
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
-    assert cloudstor("load") == {"now": 3.5, "normal": 8.0}
-    cloudstor("remember", "load", 20)
-    assert cloudstor("load") == {"now": 3.5, "normal": 30.0}
-
-
-def test_a_start_is_held_back_while_the_load_is_high(fleet, cloudstor, monkeypatch):
-    fleet.pillar["start"] = {"load_per_cpu": 1, "pace": 10}
-    loads = [1e6, 1e6, 0.0]
-    slept = []
-    monkeypatch.setattr("os.getloadavg", lambda: (loads.pop(0), 0, 0))
-    monkeypatch.setattr("time.sleep", slept.append)
-    cloudstor("pace")
-    assert (loads, len(slept)) == ([], 2)
-
-
-def test_h13_a_share_that_does_not_answer_holds_starts_back_only_so_long(fleet, cloudstor, fake_bin):
-    fake_bin("stat", "exit 1")
-    fleet.pillar["start"] = {"load_per_cpu": 1000, "pace": 1}
-    assert 1 <= cloudstor("pace") < 5
-    fake_bin("stat", "exit 0")
-    assert cloudstor("pace") < 1
-
-
-def test_waiting_for_a_normal_load(fleet, cloudstor, monkeypatch):
-    fleet.pillar["start"] = {"load_per_cpu": 1, "load_wait": 60}
-    loads = [1e6, 0.0]
-    monkeypatch.setattr("os.getloadavg", lambda: (loads.pop(0), 0, 0))
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-    assert cloudstor("wait_load")["now"] == 0.0
 
 
 # --- report and faults ----------------------------------------------------------------------------------------------
 
 
-def test_the_report_of_a_migrated_node(fleet, cloudstor):
+def test_the_report_of_a_migrated_node(fleet, call):
     until(fleet, "ringfree_nfs.variables", mounted=True)
-    rows = {row["ctid"]: row for row in cloudstor("report")}
+    rows = {row["ctid"]: row for row in call("cloudstor.report")}
     assert {ctid: (row["store"], row["checks"], row["faults"]) for ctid, row in rows.items()} == {
         101: ("nfs", "2/2", []),
         102: ("nfs", "2/2", []),
@@ -568,19 +549,19 @@ def test_the_report_of_a_migrated_node(fleet, cloudstor):
     assert rows[101]["downtime"] > 0
     assert rows[103]["downtime"] is None
     assert rows[101]["name"] == "Four Seasons hospice"
-    assert cloudstor("faults_on_nfs") == []
+    assert call("cloudstor.faults_on_nfs") == []
     fleet.rule("vzctl.exec2.101", "exit 1")
     fleet.minion().modules["vz.stop"]([102])
-    rows = {row["ctid"]: row for row in cloudstor("report")}
+    rows = {row["ctid"]: row for row in call("cloudstor.report")}
     assert rows[101]["checks"] == "0/2"
     assert len(rows[101]["faults"]) == 2
     assert rows[102]["faults"] == ["does not run"]
-    faults = cloudstor("faults_on_nfs")
+    faults = call("cloudstor.faults_on_nfs")
     assert "container 102 does not run" in faults
     assert any("container 101: asterisk does not answer" in fault for fault in faults)
 
 
-def test_exemptions_take_checks_away_by_name(cloudstor):
-    found = cloudstor("checks", [101, 104])
+def test_exemptions_take_checks_away_by_name(call):
+    found = call("cloudstor.checks", [101, 104])
     assert set(found[101]) == {"asterisk", "init"}
     assert set(found[104]) == {"init"}

@@ -201,7 +201,7 @@ def test_a_damaged_record_is_a_finding_and_never_not_armed(in_flight, deadman, t
     modules = node.minion().modules
     assert "record.json is damaged" in modules["cloudstor.whereabouts"]()
     assert any(
-        "record.json is damaged" in finding for finding in modules["cloudstor.preflight"]()["findings"]
+        "record.json is damaged" in finding for finding in modules["ringfree_preflight.look"]()["findings"]
     )
     for test in (True, False):
         assert apply(node, "cloudstor.deadman_armed", {"seconds": 60}, test)["result"] is False
@@ -289,7 +289,7 @@ def test_h16_nothing_works_beside_a_dead_man_that_fires(in_flight, state):
     assert journal(node)["state"] == "in_flight"
     assert node.minion().modules["ringfree_revert.busy"]().keys() >= {4711}
     assert any(
-        "just now" in finding for finding in node.minion().modules["cloudstor.preflight"]()["findings"]
+        "just now" in finding for finding in node.minion().modules["ringfree_preflight.look"]()["findings"]
     )
 
 

@@ -263,7 +263,7 @@ def test_what_fails_in_the_middle_is_guarded_and_goes_on(node, what):
     assert '"to": "primary"' in failed["comment"]
     assert 'DISABLED="yes"' in node.vz_conf.read_text()
     assert call(node, "cloudstor.whereabouts").startswith("node001 is between the SANs")
-    assert "between the SANs" in str(call(node, "cloudstor.preflight")["findings"])
+    assert "between the SANs" in str(call(node, "ringfree_preflight.look")["findings"])
     assert journal(node)["facts"]["failover"]["containers"] == [102, 101, 104]
     node.rule(program, "")
     good(failover(node, "secondary"))
@@ -397,8 +397,8 @@ def test_the_san_in_use_is_the_one_that_is_mounted(node):
     assert {entry["mounted"] for entry in call(node, "ringfree_nfs.in_use").values()} == {True}
     told = "secondary (10.77.0.22) is in use, the pillar says primary"
     assert call(node, "cloudstor.status")["san"].startswith(told)
-    assert told in str(call(node, "cloudstor.preflight")["notes"])
-    assert call(node, "cloudstor.owners")[101]["store"] == "nfs"
+    assert told in str(call(node, "ringfree_preflight.look")["notes"])
+    assert call(node, "ringfree_owner.records")[101]["store"] == "nfs"
     node.pillar["nfs"]["use"] = "secondary"
     assert call(node, "cloudstor.status")["san"] == "secondary"
 

@@ -614,7 +614,7 @@ LEFT = {
         ),
         NO_MOUNTS,
     ),
-    "our fence": (lambda node: node.minion().modules["cloudstor.fence"](), NO_FENCE),
+    "our fence": (lambda node: node.minion().modules["ringfree_guard.fence"](), NO_FENCE),
     "the dead-man": (lambda node: node.minion().modules["ringfree_deadman.arm"](4102444800), DEADMAN),
     "a variable": (lambda node: (node.folder / "etc/ringfree/nfsmounted").write_text("1\n"), VARIABLES),
 }
@@ -661,7 +661,7 @@ def test_a_fence_of_somebody_else_stays(back):
 def test_a_mount_that_was_left_is_reported_and_nothing_that_depends_on_it_goes(back):
     mount = back.pillar["shares"]["private"]["mount"]
     back.minion().modules["ringfree_nfs.mount"](f"{SERVER}:/rf-images/pbx", mount)
-    back.minion().modules["cloudstor.fence"]()
+    back.minion().modules["ringfree_guard.fence"]()
     live = dry_live_again(back)
     assert live[UNUSED]["result"] is False
     assert f"{mount} is mounted from {SERVER}:/rf-images/pbx" in live[UNUSED]["comment"]

@@ -27,7 +27,7 @@ def preflight(fleet):
         node.modules["ringfree_nfs.probe"] = lambda share="private": fleet.exports[share]
         node.modules["ringfree_deadman.rehearse"] = lambda: "the dead-man was rehearsed"
         before = fleet.tree()
-        report = node.modules["cloudstor.preflight"]()
+        report = node.modules["ringfree_preflight.look"]()
         assert fleet.tree() == before
         json.dumps(report)  # it travels to the master
         return report
@@ -181,7 +181,7 @@ def test_a_node_without_vzctl_is_said_to_be_none(fake_node):
     for name in ("vzctl", "vzlist"):
         (fake_node.bin / name).unlink()
     node = fake_node.minion()
-    report = node.modules["cloudstor.preflight"]()
+    report = node.modules["ringfree_preflight.look"]()
     found(report, "vzctl")
     assert not [finding for finding in report["findings"] if "KeyError" in finding]
 
@@ -213,7 +213,7 @@ def test_h07_a_conf_that_is_a_link_out_of_its_directory(fleet, preflight):
 
 def test_h25_a_service_that_does_not_answer_before_the_move_is_a_finding(fleet, preflight, monkeypatch):
     """It would not answer afterwards either, and the whole node would go back because of it."""
-    monkeypatch.setattr(fleet.minion().module_of("cloudstor.preflight"), "PATIENCE", 0)
+    monkeypatch.setattr(fleet.minion().module_of("ringfree_preflight.look"), "PATIENCE", 0)
     fleet.rule("vzctl.exec2.102", "echo 'Unable to connect to remote asterisk' >&2; exit 1")
     report = preflight()
     found(

@@ -247,7 +247,7 @@ def fit(master):
             "saltutil.sync_all": {},
             "saltutil.refresh_pillar": True,
             "service.get_all": ["nagios"],
-            "cloudstor.preflight": lambda node: report(),
+            "ringfree_preflight.look": lambda node: report(),
         }
     )
     master.answers["saltutil.sync_all"] = lambda node: {"ret": {}, "retcode": 0}
@@ -270,7 +270,7 @@ def test_a_fleet_that_is_fit(fit):
 
 
 def test_findings_of_all_nodes_come_in_one_message(fit):
-    fit.answers["cloudstor.preflight"] = lambda node: report([f"{node} is odd", "no rsync"])
+    fit.answers["ringfree_preflight.look"] = lambda node: report([f"{node} is odd", "no rsync"])
     fit.answers["service.get_all"] = ["cron"]
     assert findings(fit) == [
         "node001: node001 is odd",
@@ -282,18 +282,18 @@ def test_findings_of_all_nodes_come_in_one_message(fit):
 
 
 def test_h16_a_node_that_does_not_answer_is_not_well(fit):
-    del fit.answers["cloudstor.preflight"]
-    fit.answers["cloudstor.preflight", "node001"] = report()
+    del fit.answers["ringfree_preflight.look"]
+    fit.answers["ringfree_preflight.look", "node001"] = report()
     assert findings(fit) == ["node002: does not answer: 'salt node002 test.ping'"]
 
 
 def test_an_answer_that_is_no_report_is_a_finding(fit):
-    fit.answers["cloudstor.preflight", "node002"] = {
-        "ret": "'cloudstor.preflight' is not available.",
+    fit.answers["ringfree_preflight.look", "node002"] = {
+        "ret": "'ringfree_preflight.look' is not available.",
         "retcode": 254,
     }
-    fit.answers["cloudstor.preflight", "node001"] = "odd"
-    assert set(findings(fit)) == {"node002: 'cloudstor.preflight' is not available.", "node001: odd"}
+    fit.answers["ringfree_preflight.look", "node001"] = "odd"
+    assert set(findings(fit)) == {"node002: 'ringfree_preflight.look' is not available.", "node001: odd"}
 
 
 def test_a_monitoring_host_that_does_not_answer_is_a_finding(fit):
@@ -304,7 +304,9 @@ def test_a_monitoring_host_that_does_not_answer_is_a_finding(fit):
 def test_what_two_nodes_have_twice_is_found(fit):
     here = {"101": container("PBX", "10.78.1.1"), "102": container("", "10.78.1.2")}
     there = {"101": container("other", "10.78.1.2"), "201": container("PBX"), "202": container("")}
-    fit.answers["cloudstor.preflight"] = lambda node: report(containers=here if node == "node001" else there)
+    fit.answers["ringfree_preflight.look"] = lambda node: report(
+        containers=here if node == "node001" else there
+    )
     assert findings(fit) == [
         "node001/101, node002/101: the same container id 101",
         "node001/101, node002/201: the same container name PBX",
@@ -313,7 +315,7 @@ def test_what_two_nodes_have_twice_is_found(fit):
 
 
 def test_room_on_the_san_is_counted_for_all_nodes_together(fit):
-    fit.answers["cloudstor.preflight"] = lambda node: report(need=600 * 10**6, free=10**9)
+    fit.answers["ringfree_preflight.look"] = lambda node: report(need=600 * 10**6, free=10**9)
     assert findings(fit) == ["the SAN has 1000 MB free and 1200 MB are needed"]
 
 
@@ -806,9 +808,11 @@ def owned(reporting):
         "generation": "3",
         "copied": "0",
     }
-    reporting.answers["cloudstor.owners"] = lambda node: {101: record}
+    reporting.answers["ringfree_owner.records"] = lambda node: {101: record}
     reporting.answers["vz.running"] = lambda node: [102]
-    reporting.answers["cloudstor.give"] = reporting.answers["cloudstor.take"] = lambda node: dict(record)
+    reporting.answers["ringfree_owner.give"] = reporting.answers["ringfree_owner.take"] = lambda node: dict(
+        record
+    )
     reporting.record = record
     return reporting
 
@@ -819,15 +823,17 @@ def moved_by(master, *args, **kwargs):
     try:
         master("move_owner", *args, **kwargs)
     except CommandExecutionError as error:
-        assert not [asked for asked in master.asked if asked[0] in ("cloudstor.give", "cloudstor.take")]
+        assert not [
+            asked for asked in master.asked if asked[0] in ("ringfree_owner.give", "ringfree_owner.take")
+        ]
         return str(error)
-    return [asked for asked in master.asked if asked[0] in ("cloudstor.give", "cloudstor.take")]
+    return [asked for asked in master.asked if asked[0] in ("ringfree_owner.give", "ringfree_owner.take")]
 
 
 def test_h12_a_container_is_handed_over_by_its_owner_and_taken_by_the_other(owned):
     assert moved_by(owned, 101, "node002") == [
-        ("cloudstor.give", ["node001"], [101, "node002"]),
-        ("cloudstor.take", ["node002"], [101]),
+        ("ringfree_owner.give", ["node001"], [101, "node002"]),
+        ("ringfree_owner.take", ["node002"], [101]),
     ]
 
 
@@ -843,7 +849,7 @@ def test_h12_an_owner_that_does_not_answer_is_not_robbed_unless_it_is_said_to_be
         said = moved_by(owned, 101, "node002", **words)
         assert "it may run there" in said and "dead=node001" in said
     assert moved_by(owned, 101, "node002", dead="node001") == [
-        ("cloudstor.take", ["node002"], [101, "node001"])
+        ("ringfree_owner.take", ["node002"], [101, "node001"])
     ]
 
 
@@ -856,4 +862,4 @@ def test_a_container_that_cannot_be_moved(owned):
     assert "'web' is no container id" in moved_by(owned, "web", "node002")
     assert "container 150 has no owner record" in moved_by(owned, 150, "node002")
     owned.record["node"] = "node002"
-    assert moved_by(owned, 101, "node002") == [("cloudstor.take", ["node002"], [101])]
+    assert moved_by(owned, 101, "node002") == [("ringfree_owner.take", ["node002"], [101])]

@@ -114,7 +114,7 @@ class World:
         node.rule("vzctl.start", FENCE)
         minion = node.minion()
         minion.modules["ringfree_nfs.probe"] = lambda share="private": dict(ABILITIES)
-        monkeypatch.setattr(minion.module_of("cloudstor.journal"), "PATIENCE", 0)
+        monkeypatch.setattr(minion.module_of("ringfree_preflight.look"), "PATIENCE", 0)
         self.moments = Moments(node, monkeypatch)
         self.going_back = lambda: None
         self.fresh = {stage: self._bring(stage) for stage in STAGES}
@@ -149,7 +149,7 @@ class World:
         """`migrate`, cut short after so many states; what fails goes back at once. Returns refused, failed or done."""
         modules = self.node.minion().modules
         modules["ringfree_deadman.rehearse"] = lambda: "the fake scheduler starts nothing"
-        findings = modules["cloudstor.preflight"]()["findings"]
+        findings = modules["ringfree_preflight.look"]()["findings"]
         if findings:
             note(f"refused: {findings}")
             return "refused"

@@ -296,7 +296,7 @@ def test_vz_is_not_restarted_under_a_running_container(fleet):
 def test_vz_is_not_restarted_while_containers_could_start_by_themselves(fleet):
     """H05."""
     restarted = until(fleet, "vz.restarted")
-    fleet.minion().modules["cloudstor.unguard"]()
+    fleet.minion().modules["ringfree_guard.unguard"]()
     fleet.services["vz"] = "not touched"
     failed(restarted(), "nothing keeps containers from starting by themselves")
     assert fleet.services["vz"] == "not touched"

@@ -256,7 +256,7 @@ def test_a_san_that_is_away_does_not_keep_the_containers_down(moved):
     result = revert(node, "discard")
     assert result["result"] is False
     assert "No route to host" in result["comment"]
-    assert "salt-call cloudstor.claim" in result["comment"]
+    assert "salt-call ringfree_owner.claim" in result["comment"]
     assert node.running() == [101, 102, 104]
     assert local_side(node) == node.before
     assert boots_as_before(node)
@@ -270,7 +270,7 @@ def test_what_could_not_be_done_is_done_by_the_same_rollback_again(moved):
     variable.mkdir()
     node.rule("rsync", "echo 'No route to host' >&2; exit 255")
     said = revert(node, "discard")
-    for words in ("salt-call cloudstor.claim", "echo 0 > /etc/ringfree/nfsmounted"):
+    for words in ("salt-call ringfree_owner.claim", "echo 0 > /etc/ringfree/nfsmounted"):
         assert words in said["comment"]
     assert json.loads((node.folder / "var/journal.json").read_text())["state"] == "local"
     node.rule("rsync", "")

@@ -18,11 +18,9 @@ ADDRESS = {"san1": "10.77.0.21", "san2": "10.77.0.22"}
 BESIDE = "the SAN has .ringfree in vzconf"  # what a replication writes there
 
 
-@pytest.fixture(scope="module")
-def before(lab):
-    """The fleet on NFS; node001 is the one that replicates, when it is told to."""
-    overlay = Overlay(lab)
-    overlay.write(
+def declare(lab, copies):
+    """A pillar in which node001 replicates when it is told to; by itself, or by telling the SAN in use to do it."""
+    Overlay(lab).write(
         "init",
         (
             "  packages:\n    node: true\n    containers: true",
@@ -30,7 +28,14 @@ def before(lab):
         ),
         ("    node: ''", "    node: node001"),
         ("    every: 900", "    every: 1800"),
+        ("    from: node", f"    from: {copies}"),
     )
+
+
+@pytest.fixture(scope="module")
+def before(lab):
+    """The fleet on NFS."""
+    declare(lab, copies="node")
     text = lab.on("master", "cat", "/srv/ringfree/pillar/ringfree/node001.sls")
     text = text.replace("      - Epsilon\n", "")
     text = text.replace("      revnat: [asterisk]\n      revnat beta: [asterisk]", "      PBX: [postfix]")
@@ -114,6 +119,21 @@ def test_back_in_order_once_the_other_way_was_copied(lab, before, monkeypatch):
     assert all(
         records.follows(data, streams(lab, "san1")[ctid]) for ctid, data in streams(lab, "san2").items()
     )
+
+
+def test_the_san_itself_copies_and_fetches_what_was_written_last(lab, before, monkeypatch):
+    """As the pillar wants it: no byte passes through a node, and nothing is lost all the same."""
+    declare(lab, copies="san")
+    lab.must("salt", "node001", "ringfree_replica.replicate")
+    assert records.follows(streams(lab, "san2")[101], streams(lab, "san1")[101])
+    for san, other in (("secondary", "san1"), ("primary", "san2")):
+        code, said = failover(lab, san, accept_age=True)
+        assert code == 0, said
+        assert said.count("nothing is lost") == 4, said
+        now = streams(lab, {"san1": "san2", "san2": "san1"}[other])
+        assert all(records.follows(data, now[ctid]) for ctid, data in streams(lab, other).items())
+    assert faults(lab, before, "san1", monkeypatch) == []
+    declare(lab, copies="node")
 
 
 def test_the_primary_dies_under_running_containers(lab, before, monkeypatch):

@@ -130,5 +130,5 @@ def test_h12_two_nodes_are_told_to_start_the_same_container(lab, before):
     assert lab.try_on(winner, "vzctl", "start", "150")[0] == 79
     lab.on(loser, "vzctl", "start", "150")
     assert {node: 150 in pids(lab, node) for node in NODES} == {winner: False, loser: True}
-    code, said = lab.salt(loser, "cloudstor.conflicts", "--out=json", "--static")
+    code, said = lab.salt(loser, "ringfree_owner.conflicts", "--out=json", "--static")
     assert code == 0 and f'"{loser}": []' in said, said

@@ -135,7 +135,7 @@ def test_conf_of_another_node_is_named(lab, overlay):
     """H06: a file on the conf share that says something else and is not this node's to change."""
     lab.write("san1", "/rf-images/vzconf/0.conf", 'ONBOOT="no"\n')
     try:
-        _, said = lab.salt(NODE, "cloudstor.preflight")
+        _, said = lab.salt(NODE, "ringfree_preflight.look")
     finally:
         lab.on("san1", "rm", "/rf-images/vzconf/0.conf")
     assert "0.conf on the conf share differs from this node's" in said

@@ -1,0 +1,327 @@
+"""
+Who owns a container: the records on the share, and this node's own list for when the share is away.
+
+:depends: rsync, ssh
+"""
+
+import os
+import shutil
+import time
+
+from salt.exceptions import CommandExecutionError
+
+__virtualname__ = "ringfree_owner"
+
+STATE_DIR = "/var/lib/ringfree"
+ON_NFS = "/etc/ringfree/on-nfs"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def _settings():
+    return __salt__["cloudstor.settings"]()
+
+
+def _node():
+    return __salt__["cloudstor.node"]()
+
+
+def records():
+    """
+    The owner records on the share.
+
+    Returns a dictionary: container id to its record (``node``, ``store``, ``since``, ``generation``, ``copied``).
+    Raises CommandExecutionError when they cannot be read, or one is damaged.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_owner.records
+    """
+    export = _settings()["shares"]["private"]["export"]
+    if ".ringfree" not in __salt__["ringfree_san.names"](export):
+        return {}
+    here = f"{STATE_DIR}/owners-on-share"
+    os.makedirs(here, mode=0o700, exist_ok=True)
+    __salt__["ringfree_san.fetch"](f"{export}/.ringfree/owner", here, checksum=True)
+    found, faults = {}, []
+    for name, entry in __utils__["ringfree_files.read_folder"](here).items():
+        try:
+            found[int(name)] = __utils__["ringfree_owner.load"](entry["data"])
+        except (KeyError, ValueError) as error:
+            faults.append(f"{export}/.ringfree/owner/{name} on the SAN: {error}")
+    if faults:
+        raise CommandExecutionError("; ".join(faults))
+    return found
+
+
+def claim(ctids, store, copied=None):
+    """
+    Write on the share that this node owns containers, and where their live copies are.
+
+    The node's own list, which the fence reads when the share is away, has a container before the share says ``nfs`` of
+    it, and loses it only after the share says ``local``.
+
+    ctids
+        List of ids.
+
+    store
+        ``local`` or ``nfs``.
+
+    copied : None
+        Dictionary: id to the bytes that are on the share.
+
+    Returns the records as read back.  Raises CommandExecutionError when another node owns one; nothing is written then.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_owner.claim '[101]' local
+    """
+    known = records()
+    foreign = [
+        f"container {ctid} belongs to {known[ctid]['node']}"
+        for ctid in ctids
+        if known.get(ctid, {}).get("node", _node()) != _node()
+    ]
+    if foreign:
+        raise CommandExecutionError("; ".join(foreign) + ": nothing was written.")
+    if store == "nfs":
+        _list({**live_on_nfs(), **dict.fromkeys(ctids, _node())})
+    new = {}
+    for ctid in ctids:
+        before, bytes_ = known.get(ctid), (copied or {}).get(ctid)
+        if before and before["store"] == store and bytes_ in (None, int(before["copied"])):
+            continue
+        new[ctid] = __utils__["ringfree_owner.record"](_node(), store, time.time(), before, bytes_)
+    if new:
+        _push(new)
+        known = records()
+    unlike = [ctid for ctid, record in new.items() if known.get(ctid) != record]
+    if unlike:
+        raise CommandExecutionError(
+            f"the owner records of containers {', '.join(map(str, unlike))} are not what was written"
+        )
+    if store == "local":
+        unlist(ctids)
+    return {ctid: known[ctid] for ctid in ctids}
+
+
+def live_on_nfs():
+    """
+    This node's own list of the containers whose live copy is on the share; it is there when the share is not.
+
+    The fence lets none of them start from local disk.
+
+    Returns a dictionary: id to the node that owns it, as far as this node knows.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_owner.live_on_nfs
+    """
+    return __utils__["ringfree_owner.load_list"](__utils__["ringfree_files.read"](ON_NFS))
+
+
+def _list(entries):
+    if entries != live_on_nfs():
+        os.makedirs(os.path.dirname(ON_NFS), mode=0o755, exist_ok=True)
+        __utils__["ringfree_files.write"](ON_NFS, __utils__["ringfree_owner.dump_list"](entries))
+
+
+def unlist(ctids):
+    """
+    Take containers out of this node's own list of those that live on the share: their local copies may start.
+
+    For the way back, which works without the share too.  What belongs to another node stays in the list.
+
+    ctids
+        List of ids.
+
+    Returns the list that is left.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_owner.unlist '[101]'
+    """
+    left = {ctid: owner for ctid, owner in live_on_nfs().items() if ctid not in ctids or owner != _node()}
+    _list(left)
+    return left
+
+
+def note():
+    """
+    Bring what this node knows by itself in line with the owner records on the share.
+
+    A container that another node owns by now is no longer of this node's manifest, and its old local copy here does not
+    start.
+
+    Returns what :py:func:`records` returns.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_owner.note
+    """
+    known, here = records(), live_on_nfs()
+    moved = __salt__["vz.manifest"]() or []
+    for ctid, owner in known.items():
+        if owner["node"] != _node() and owner["store"] == "nfs" and (ctid in here or ctid in moved):
+            here[ctid] = owner["node"]
+    _list(here)
+    left = [ctid for ctid in moved if here.get(ctid, _node()) == _node()]
+    if left != moved:
+        __salt__["vz.write_manifest"](left)
+    return known
+
+
+def give(ctid, to):
+    """
+    Hand a container on the share over to another node.
+
+    ctid
+        The container's id; it must be down on this node, which must own it.
+
+    to
+        The other node's minion id.
+
+    Returns the record as read back.  Raises CommandExecutionError when it may not be handed over, or was started
+    meanwhile; it is this node's then.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_owner.give 101 node002
+    """
+    ctid, owner = int(ctid), records().get(int(ctid))
+    if not owner or owner["node"] != _node() or owner["store"] != "nfs":
+        what = f"its record says {owner['node']} and {owner['store']}" if owner else "it has no owner record"
+        raise CommandExecutionError(
+            f"container {ctid} is not this node's on the share: {what}. Nothing was changed."
+        )
+    if _is_up(ctid):
+        raise CommandExecutionError(
+            f"container {ctid} runs on {_node()}: stop it first. Nothing was changed."
+        )
+    given = _hand(ctid, to, owner)
+    if _is_up(ctid):
+        _hand(ctid, _node(), given)
+        raise CommandExecutionError(f"container {ctid} was started on {_node()} meanwhile; it stays its own.")
+    note()
+    return given
+
+
+def _is_up(ctid):
+    now = __salt__["vz.status"](ctid)
+    return now["running"] or now["mounted"]
+
+
+def _hand(ctid, to, before):
+    """Write a container's record with another node; read it back."""
+    record = __utils__["ringfree_owner.record"](to, "nfs", time.time(), before)
+    _push({ctid: record})
+    if records().get(ctid) != record:
+        raise CommandExecutionError(f"the owner record of container {ctid} is not what was written")
+    return record
+
+
+def take(ctid, dead=None):
+    """
+    Become the owner of a container on the share.
+
+    ctid
+        The container's id; its owner has handed it over (:py:func:`give`), or it is dead.
+
+    dead : None
+        The owner's minion id, when nobody can ask it because it is dead: off, and not to come back by itself.
+
+    Returns the record.  Raises CommandExecutionError when another node owns the container and is not said to be dead.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node002 ringfree_owner.take 101 dead=node001
+    """
+    ctid, owner = int(ctid), records().get(int(ctid))
+    if not owner or owner["store"] != "nfs":
+        what = f"its live copy is on {owner['node']}'s local disk" if owner else "it has no owner record"
+        raise CommandExecutionError(f"container {ctid} cannot be taken, {what}. Nothing was changed.")
+    if __salt__["cloudstor.state"]() != "nfs":
+        raise CommandExecutionError(f"{_node()} is not committed to NFS. Nothing was changed.")
+    if owner["node"] != _node():
+        if owner["node"] != dead:
+            raise CommandExecutionError(
+                f"container {ctid} belongs to {owner['node']} since {owner['since']}. Nothing was changed. "
+                f"'salt-run ringfree.move_owner {ctid} to={_node()}' asks it first."
+            )
+        owner = _hand(ctid, _node(), owner)
+    _list({**live_on_nfs(), ctid: _node()})
+    return owner
+
+
+def conflicts():
+    """
+    What of this node's containers another node could start as well, or has the address or the name of.
+
+    Returns a list of sentences; empty when all is well.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_owner.conflicts
+    """
+    known, up, found = records(), __salt__["vz.running"](), []
+    for ctid in up:
+        owner = known.get(ctid)
+        if owner and owner["node"] != _node():
+            found.append(
+                f"container {ctid} runs on {_node()} and belongs to {owner['node']} since {owner['since']}: stop it, "
+                f"or make it this node's: 'vzctl stop {ctid}', 'salt-run ringfree.move_owner {ctid} to={_node()}'"
+            )
+    share = _settings()["shares"]["private"]["mount"] + "/"
+    for ctid in __salt__["cloudstor.containers"]():
+        private, owner = __salt__["vz.config"](ctid)["private"] or share, known.get(ctid)
+        if owner and owner["node"] != _node() and ctid not in up and not private.startswith(share):
+            found.append(
+                f"container {ctid} on the local disk of {_node()} has the id of one that belongs to {owner['node']}"
+            )
+    return found + _same_names()
+
+
+def _same_names():
+    """Containers with one name or address, among all confs in the conf directory, those of other nodes too."""
+    seen, found = {}, []
+    for ctid in __salt__["vz.containers"]():
+        conf = __salt__["vz.config"](ctid)
+        for what, values in (("container name", [conf["name"]]), ("IP address", conf["ip"])):
+            for value in filter(None, values):
+                seen.setdefault((what, value), []).append(str(ctid))
+    for (what, value), ctids in seen.items():
+        if len(ctids) > 1:
+            found.append(f"containers {', '.join(ctids)} have the same {what} {value}")
+    return found
+
+
+def _push(records):
+    """Send records to the share; what is there of other containers stays."""
+    here = f"{STATE_DIR}/owners-to-share"
+    shutil.rmtree(here, ignore_errors=True)
+    folder = os.path.join(here, ".ringfree", "owner")
+    os.makedirs(folder, mode=0o755)
+    for ctid, record in records.items():
+        __utils__["ringfree_files.write"](
+            os.path.join(folder, str(ctid)), __utils__["ringfree_owner.dump"](record)
+        )
+    export = _settings()["shares"]["private"]["export"]
+    __salt__["ringfree_san.push"](os.path.join(here, ".ringfree"), f"{export}/.ringfree")
