@@ -26,10 +26,12 @@ def node(fleet, monkeypatch):
     (fleet.folder / "etc/fstab").write_text(FSTAB.format(SERVER))
     for function, constant, value in (
         ("vz.status", "_ASKED", {}),
+        ("vz.status", "ATTEMPT", 2),
         ("ringfree_nfs.server", "ATTEMPT", 2),
         ("ringfree_failover.look", "QUICK", 2),
     ):
-        monkeypatch.setattr(fleet.minion().module_of(function), constant, value)
+        for test in (False, True):
+            monkeypatch.setattr(fleet.minion(test).module_of(function), constant, value)
     call(fleet, "ringfree_replica.replicate")
     return fleet
 

@@ -1,7 +1,6 @@
 """A minion without daemons: modules, states and SLS of the project through Salt's own loader."""
 
 import copy
-import sys
 from pathlib import Path
 
 import salt.config
@@ -55,6 +54,13 @@ def make_opts(root):
     return opts
 
 
+class Names:
+    """A module by its names; sys.modules knows only one of two minions' modules of the same name."""
+
+    def __init__(self, names):
+        self.__dict__ = names
+
+
 class Minion:
     """What a minion has loaded; called as Salt does it: modules["vz.status"](101), states[...], utils[...]."""
 
@@ -77,6 +83,6 @@ class Minion:
         return sorted(returned.values(), key=lambda result: result["__run_num__"])
 
     def module_of(self, function):
-        """The Python module that holds a function: monkeypatch.setattr(minion.module_of("vz.status"), ...)."""
+        """The names of the module that holds a function: monkeypatch.setattr(minion.module_of("vz.status"), ...)."""
         loader = self.states if function not in self.modules else self.modules
-        return sys.modules[loader[function].__module__]
+        return Names(loader[function].__globals__)
