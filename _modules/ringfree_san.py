@@ -11,6 +11,7 @@ from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "ringfree_san"
 
+STATE_DIR = "/var/lib/ringfree"
 RUN_DIR = "/run/ringfree"
 
 
@@ -89,9 +90,9 @@ def remote(path, server=None):
     return f"{server or __salt__['ringfree_nfs.server']()}:{path}"
 
 
-def fetch(path, folder, server=None, deadline=600, **options):
+def fetch(path, folder, server=None, deadline=600, timeout=600, dry_run=False, checksum=False, backup=None):
     """
-    Make a local directory like one of the SAN.
+    Make a local directory like one of the SAN: what only the local one has is deleted, or kept in ``backup``.
 
     path
         The directory on the SAN.
@@ -105,11 +106,21 @@ def fetch(path, folder, server=None, deadline=600, **options):
     deadline : 600
         Seconds.
 
-    Further arguments are those of ``rsync`` in ``_utils/ringfree_sync.py``: ``dry_run``, ``checksum``, ``backup``,
-    ``timeout``.
+    timeout : 600
+        Seconds without any data after which rsync gives up.
+
+    dry_run : False
+        Change nothing, and itemise every difference.
+
+    checksum : False
+        Compare contents, not only size and time.
+
+    backup : None
+        Local directory that keeps what is replaced or deleted.
 
     Returns what rsync said, as ``run`` in ``_utils/ringfree_command.py`` does.  Raises CommandExecutionError unless
-    rsync ends with exit code 0.
+    rsync ends with exit code 0; and before it begins, when something could be deleted for good that is not a copy of
+    ours, in /var/lib/ringfree.
 
     CLI Example:
 
@@ -117,7 +128,20 @@ def fetch(path, folder, server=None, deadline=600, **options):
 
         salt node001 ringfree_san.fetch /rf-images/pbx/101 /root/look dry_run=True
     """
-    return _rsync(f"{remote(path, server).rstrip('/')}/", f"{folder.rstrip('/')}/", server, deadline, options)
+    if not (dry_run or backup or os.path.realpath(folder).startswith(f"{os.path.realpath(STATE_DIR)}/")):
+        raise CommandExecutionError(
+            f"{folder} is not in {STATE_DIR}: say where what is replaced or deleted there is kept (backup)"
+        )
+    return _rsync(
+        f"{remote(path, server).rstrip('/')}/",
+        f"{folder.rstrip('/')}/",
+        server,
+        deadline,
+        timeout=timeout,
+        dry_run=dry_run,
+        checksum=checksum,
+        backup=backup,
+    )
 
 
 def push(folder, path, server=None, deadline=600):
@@ -145,11 +169,11 @@ def push(folder, path, server=None, deadline=600):
 
         salt node001 ringfree_san.push /root/records /rf-images/pbx/.ringfree
     """
-    options = {"delete": False, "checksum": True}
-    return _rsync(f"{folder.rstrip('/')}/", f"{remote(path, server).rstrip('/')}/", server, deadline, options)
+    source, target = f"{folder.rstrip('/')}/", f"{remote(path, server).rstrip('/')}/"
+    return _rsync(source, target, server, deadline, delete=False, checksum=True)
 
 
-def _rsync(source, target, server, deadline, options):
+def _rsync(source, target, server, deadline, **options):
     argv = __utils__["ringfree_sync.rsync"](source, target, connection(server), **options)
     result = __utils__["ringfree_command.run"](argv, deadline=deadline)
     _must_be_good(result)

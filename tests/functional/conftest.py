@@ -76,7 +76,7 @@ PLACES = {
     },
     "ringfree_owner.records": {"STATE_DIR": "var", "ON_NFS": "etc/ringfree/on-nfs"},
     "ringfree_preflight.look": {"CONF_DIR": "etc/vz/conf"},
-    "ringfree_san.names": {"RUN_DIR": "run"},
+    "ringfree_san.names": {"STATE_DIR": "var", "RUN_DIR": "run"},
     "ringfree_nfs.variables": {
         "FOLDER": "etc/ringfree",
         "PROBE": "run/probe",

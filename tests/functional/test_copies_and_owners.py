@@ -323,6 +323,19 @@ def test_a_comparison_that_cannot_be_made_fails(fleet, call):
     refused("container 101 was not verified", call, "cloudstor.sync", [101], final=True)
 
 
+def test_h03_no_local_directory_is_made_like_the_sans_without_a_backup(fleet, call, tmp_path):
+    """Only copies of our own lose what the SAN does not have."""
+    fleet.san("pbx/999").mkdir()
+    (fleet.folder / "var/copy").mkdir(parents=True)
+    for folder in (fleet.private(101), fleet.folder / "var", fleet.folder / "var/../vz"):
+        refused("say where what is replaced", call, "ringfree_san.fetch", "/rf-images/pbx/999", str(folder))
+    assert not fleet.calls("rsync")
+    call("ringfree_san.fetch", "/rf-images/pbx/999", str(fleet.private(101)), dry_run=True)
+    call("ringfree_san.fetch", "/rf-images/pbx/999", str(fleet.folder / "var/copy"))
+    assert len(fleet.calls("rsync")) == 2
+    assert (fleet.private(101) / "etc").is_dir()
+
+
 # --- snapshot -------------------------------------------------------------------------------------------------------
 
 
