@@ -556,6 +556,9 @@ def _unguard(not_back):
             f"containers {', '.join(map(str, not_back))} would boot from an old copy; the guard stays"
         )
     _must_lead_home(_manifest(), "the guard stays")
+    # From here on anybody may start them: what is on the share is old, whoever could not be told.
+    for ctid in _written_to(_manifest()):
+        __salt__["cloudstor.mark"]("revert", "intent", container=ctid)
     __salt__["ringfree_guard.unguard"]()
 
 

@@ -26,6 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from migration_steps import apply, steps
+from salt.exceptions import CommandExecutionError
 
 CTIDS = (101, 102, 103)
 BLOCK = "# ringfree: mounts of the SAN, managed by Salt\n{}# ringfree: end\n"
@@ -166,6 +167,24 @@ class World:
         """`rollback`."""
         return apply(self.node, "cloudstor.reverted", {"data": data})
 
+    def record_of_dead_man(self):
+        """Where the dead-man keeps its deadline; it is there as long as it is armed."""
+        return self.node.folder / "var/deadman/record.json"
+
+    def dead_man(self):
+        """The dead-man fires, and its deadline has passed by then; returns how that ended."""
+        path = self.record_of_dead_man()
+        armed = path.read_text()
+        path.write_text(json.dumps({**json.loads(armed), "deadline": 0}))
+        try:
+            return self.node.minion().modules["ringfree_deadman.fire"]()
+        except CommandExecutionError as error:
+            note(f"the dead-man could not: {error}")
+            return "not back"
+        finally:
+            if path.exists():
+                path.write_text(armed)  # as a migration that goes on arms it again
+
     def program(self, *words):
         """A program of the node, run by a person; returns its exit code."""
         return subprocess.run(
@@ -283,6 +302,20 @@ class Night(RuleBasedStateMachine):
         event(f"a way back ends with {done and done['result']}")
         self.rested = None
         if done and done["result"]:
+            self._is_back()
+
+    @precondition(lambda self: self.world.record_of_dead_man().exists())
+    @rule(moments=st.none() | st.integers(0, 85), breaks=broken)
+    def the_dead_man_fires(self, moments, breaks):
+        """It may be killed at any moment as well, or be stopped by what fails; it fires again later."""
+        self._break(breaks)
+        revert = self.world.journal()["steps"].get("revert", {"verified": None})
+        goes_on = revert.get("note") == "sync_back" and "verified" not in revert
+        self._choose("sync_back" if goes_on else "discard")
+        said = self.world.moments.until(moments, self.world.dead_man)
+        event(f"a dead-man ends with {said or 'a kill'}")
+        self.rested = None
+        if said and said.endswith("is back on local storage"):
             self._is_back()
 
     @rule()

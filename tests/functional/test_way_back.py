@@ -172,6 +172,21 @@ def test_h21_sync_back_without_a_readable_journal_copies_what_lives_on_the_share
     assert (node.private(101) / "etc/voicemail").read_text() == "hello\n"
 
 
+def test_h21_what_is_written_locally_once_the_guard_is_gone_is_not_overwritten(moved):
+    """What could not be started, or told the share, can be started by hand: it is home from then on."""
+    node = moved("committed")
+    node.rule("vzlist", "exit 1")
+    failed = revert(node, "sync_back")
+    assert failed["result"] is False and "the containers run from local storage" in failed["comment"]
+    node.minion().modules["vz.start"]([101])
+    (node.private(101) / "etc/since").write_text("a voicemail")
+    node.minion().modules["vz.stop"]([101])
+    node.rule("vzlist", "")
+    good(revert(node, "sync_back"))
+    assert (node.private(101) / "etc/since").read_text() == "a voicemail"
+    assert node.running() == [101, 102, 104] and node.owner(101)["store"] == "local"
+
+
 @pytest.mark.parametrize("data", ["discard", "sync_back"])
 def test_h21_what_was_written_on_nfs_is_copied_back_or_not_and_listed_in_any_case(moved, data):
     node = moved("committed")
