@@ -63,8 +63,10 @@ def in_order(ctids, force=True, go_on=False, on_step=None):
                 raise
             found["faults"].append(str(error))
             continue
+        if batch[0] not in first:
+            continue
         try:
-            answer(set(batch) & first, lambda ctid, said: tell(ctid, "verified", said))
+            answer(batch, lambda ctid, said: tell(ctid, "verified", said))
         except CommandExecutionError as error:
             if not go_on:
                 raise
