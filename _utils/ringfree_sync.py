@@ -11,7 +11,9 @@ import re
 #: Where a copy that was cut off keeps half a file. Not rsync's usual name: containers may have directories of that one.
 PARTIAL = ".ringfree-partial"
 #: What to do after an exit code of rsync, from rsync(1); anything not listed stops.
-RETRY = (10, 12, 30, 35)
+RETRY = (10, 12, 30, 35, 255)
+#: What rsync ends with when its ssh ends: ssh's own 255, or 12 when the end of the stream is seen first.
+CONNECTION = (12, 255)
 MEANING = {
     1: "syntax or usage error",
     2: "protocol incompatibility (does the SAN's shell print something at login?)",
@@ -26,7 +28,7 @@ MEANING = {
     25: "more files would be deleted on the SAN than ringfree:sync:max_delete allows",
     30: "nothing came from the SAN for ringfree:sync:timeout seconds",
     127: "rsync is not installed",
-    255: "ssh failed",
+    255: "the connection to the SAN failed",
 }
 STATS = {
     "files": r"^Number of regular files transferred: ([\d,]+)",
@@ -212,23 +214,17 @@ def verdict(result, running):
         return {"do": "stop", "why": f"it did not end within {result['seconds']:.0f} s"}
     if rc == 0 or (rc == 24 and running):
         return {"do": "next", "why": ""}
-    words = result["err"]
-    why = MEANING.get(rc, "an error")
-    if rc == 255:
-        why = _ssh_failure(words)
-        if why is None:
-            return {"do": "again", "why": "the connection to the SAN failed"}
-        return {"do": "stop", "why": why}
-    if rc in RETRY or rc == 24:
-        return {"do": "again", "why": why}
-    return {"do": "stop", "why": why}
+    refused = _ssh_failure(result["err"]) if rc in CONNECTION else None
+    if refused:
+        return {"do": "stop", "why": refused}
+    return {"do": "again" if rc in RETRY or rc == 24 else "stop", "why": MEANING.get(rc, "an error")}
 
 
 def _ssh_failure(words):
     """The plain cause of an ssh failure that no second try cures, or None for one that may pass."""
     if "Host key verification failed" in words or "REMOTE HOST IDENTIFICATION HAS CHANGED" in words:
         return "the SAN's host key is not the pinned one"
-    if "Permission denied" in words:
+    if re.search(r"Permission denied \([a-z]", words):  # the ways to log in; rsync's own has a number there
         return "the SAN refuses the node's ssh key"
     if "Could not resolve" in words:
         return "the SAN's name does not resolve"

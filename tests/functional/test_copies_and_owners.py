@@ -305,9 +305,10 @@ def test_exit_codes_of_rsync_that_may_pass_are_tried_three_times(fleet, call, co
     assert len([call for call in fleet.calls("rsync -a") if "private/102/" in call]) == 2
 
 
+@pytest.mark.parametrize("code", [12, 255])
 @pytest.mark.parametrize("words", ["Host key verification failed.", "Permission denied (publickey)."])
-def test_an_ssh_failure_that_no_second_try_cures_stops_at_once(fleet, call, words):
-    fleet.rule("rsync.101", f"echo x >> $W/var/tries; echo '{words}' >&2; exit 255")
+def test_an_ssh_failure_that_no_second_try_cures_stops_at_once(fleet, call, words, code):
+    fleet.rule("rsync.101", f"echo x >> $W/var/tries; echo '{words}' >&2; exit {code}")
     refused("container 101 was not copied, the SAN", call, "cloudstor.sync", [101])
     assert (fleet.folder / "var/tries").read_text() == "x\n"
 
