@@ -381,8 +381,7 @@ def destroy(ctid, conf):
     code = mounts.refuse_ploop(conf)
     if code:
         return code
-    log.info(f"Destroying container private area: {conf.private}")
-    code = _remove_area(conf.private)
+    code = destroy_area(conf.private)
     for kind in ("conf", "mount", "umount", "premount", "postumount", "start", "stop"):
         path = f"{paths.CONF_DIR}/{ctid}.{kind}"
         if os.path.lexists(path):
@@ -398,16 +397,9 @@ def destroy(ctid, conf):
     return code
 
 
-def _unlink(path):
-    try:
-        os.unlink(path)
-    except OSError as err:
-        log.error(f"Unable to unlink {path}", err)
-        return codes.CANT_REMOVE_PRIVATE
-    return codes.OK
-
-
-def _remove_area(private):
+def destroy_area(private):
+    """Remove a private area, in the background. Returns an exit code."""
+    log.info(f"Destroying container private area: {private}")
     if os.path.islink(private):
         log.error(
             f"Warning: container private area {private} is a symlink to {os.readlink(private)}.\n"
@@ -420,6 +412,15 @@ def _remove_area(private):
         log.error(f"Warning: container private area {private} is not a directory")
         return _unlink(private)
     return _move_and_remove(private, _file_system_root(private) + "/vztmp")
+
+
+def _unlink(path):
+    try:
+        os.unlink(path)
+    except OSError as err:
+        log.error(f"Unable to unlink {path}", err)
+        return codes.CANT_REMOVE_PRIVATE
+    return codes.OK
 
 
 def _file_system_root(path):

@@ -1,6 +1,6 @@
 """Command line of vzctl 4.11.1: global options, verb, container, and the order in which things are refused.
 
-Not imitated: create, convert, compact, console, snapshots, quotas, and what needs the OpenVZ kernel itself.
+Not imitated: convert, compact, console, snapshots, quotas, and what needs the OpenVZ kernel itself.
 """
 
 import os
@@ -18,6 +18,7 @@ VERSION = "vzctl version 4.11.1\n"
 USAGE = """
 Usage: vzctl [--verbose | --quiet] [--skiplock] <command> <ctid> [parameters]
 
+vzctl create <ctid> [--<parameter> <value> ...]
 vzctl start <ctid> [--force] [--skip-remount] [--skip_ve_setup]
 vzctl stop <ctid> [--fast] [--skip-umount]
 vzctl restart | mount | umount | destroy | status <ctid>
@@ -27,6 +28,7 @@ vzctl suspend | resume <ctid> [--dumpfile <name>]
 vzctl set <ctid> [--save] [--force] [--<parameter> <value> ...]
 """
 VERBS = {
+    "create": "create",
     "set": "set",
     "start": "start",
     "stop": "stop",
@@ -46,7 +48,7 @@ VERBS = {
     "restore": "resume",
 }
 NOT_IMITATED = (
-    "create convert compact console runscript quotaon quotaoff quotainit snapshot snapshot-switch snapshot-delete "
+    "convert compact console runscript quotaon quotaoff quotainit snapshot snapshot-switch snapshot-delete "
     "snapshot-list snapshot-mount snapshot-umount".split()
 )
 WITHOUT_LOCK = ("exec", "exec3", "enter", "status")
@@ -173,6 +175,10 @@ def dump_options(verb, arguments):
 def parse_arguments(command):
     """Check what follows the container's id; returns what the action wants to know of it."""
     verb, arguments = command.verb, command.arguments
+    if verb == "create":
+        import create
+
+        return create.parse(command.ctid, arguments)
     if verb == "set":
         import setting
 
@@ -217,7 +223,7 @@ def read_own(command):
     """Read CTID.conf; returns an empty Conf where the verb can do without the file."""
     path = paths.conf(command.ctid)
     if not paths.exists(path):
-        if command.verb in ("status", "set"):
+        if command.verb in ("create", "status", "set"):
             return configuration.Conf()
         log.error("Container config file does not exist")
         raise Refused(codes.NO_CT_CONF)
@@ -237,6 +243,10 @@ def perform(command, conf, own, extra):
     ctid = command.ctid
     if command.verb == "status":
         return actions.status(ctid, conf)
+    if command.verb == "create":
+        import create
+
+        return create.create(ctid, conf, extra)
     if command.verb == "exec":
         code = actions.exec_shell(ctid, conf, extra)
         return codes.COMMAND_FAILED if code and command.name == "exec" else code

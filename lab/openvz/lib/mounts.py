@@ -89,7 +89,8 @@ def refuse_ploop(conf):
     return codes.NO_PLOOP
 
 
-def _mount_area(ctid, conf):
+def mount_area(ctid, conf):
+    """Mount a private area on its root, without action scripts. Returns an exit code."""
     if not paths.make_dir(conf.root):
         log.error(f"Can't create mount point {conf.root}")
         return codes.CANT_MAKE_ROOT
@@ -129,7 +130,8 @@ def _umount_below(root):
             log.error(f"Cannot umount {point}", err)
 
 
-def _umount_area(ctid, conf):
+def umount_area(ctid, conf):
+    """Unmount a root and what is mounted below it, without action scripts. Returns an exit code."""
     import kernel
 
     if conf.root is None:
@@ -165,13 +167,13 @@ def mount(ctid, conf, with_scripts=True):
     if not paths.exists(conf.private):
         log.error(f"Container private area {conf.private} does not exist")
         return codes.NO_PRIVATE_AREA
-    code = _mount_area(ctid, conf)
+    code = mount_area(ctid, conf)
     if code:
         return code
     failed = with_scripts and scripts.run_pair(ctid, "mount", "vps")
     if failed:
         log.error(f"Error executing mount script {failed}")
-        _umount_area(ctid, conf)
+        umount_area(ctid, conf)
         return codes.ACTION_SCRIPT
     log.info("Container is mounted")
     return codes.OK
@@ -189,7 +191,7 @@ def umount(ctid, conf, running, with_scripts=True):
     if failed:
         log.error(f"Error executing umount script {failed}")
         return codes.ACTION_SCRIPT
-    code = _umount_area(ctid, conf)
+    code = umount_area(ctid, conf)
     if code == codes.OK:
         log.info("Container is unmounted")
     failed = with_scripts and scripts.run_pair(ctid, "postumount", "ct")

@@ -36,21 +36,26 @@ def run(path, ctid):
         "VEID": str(ctid),
         "VE_CONFFILE": paths.conf(ctid),
     }
+    return codes.ACTION_SCRIPT if call([path], env) else codes.OK
+
+
+def call(argv, env):
+    """Run a program that a signal to vzctl ends; returns its exit code."""
     pid = os.fork()
     if pid == 0:
         try:
             default_signals()
             null = os.open("/dev/null", os.O_WRONLY)
             os.dup2(null, 0)
-            os.execve(path, [path], env)
+            os.execve(argv[0], argv, env)
         except OSError as err:
-            log.error(f"Error exec {path}", err)
+            log.error(f"Error exec {argv[0]}", err)
         finally:
             os._exit(1)
     running.append(pid)
     code = wait(pid)
     running.remove(pid)
-    return codes.ACTION_SCRIPT if code else codes.OK
+    return code
 
 
 def run_pair(ctid, kind, first):

@@ -136,20 +136,21 @@ def parse(ctid, arguments):
             _refuse(f"--{name}: the lab's vzctl does not imitate this option", codes.BAD_VALUE)
         elif name in OTHERS:
             _other_option(wish, name, value)
-        elif name in KEYS or name in SHORT_KEYS:
-            _value_option(wish, name, value, ctid)
+        elif name in KEYS:
+            take(wish, KEYS[name], f"--{name}:", value, ctid, READERS.get(name))
+        elif name in SHORT_KEYS:
+            take(wish, SHORT_KEYS[name], f"{name} :", value, ctid)
     main.words_are_extra(reader.words)
     return wish
 
 
-def _value_option(wish, name, value, ctid):
-    key = KEYS.get(name) if name in KEYS else SHORT_KEYS[name]
-    if name in READERS:
-        status, shown = values.read(wish, key, value, READERS[name])
+def take(wish, key, what, value, ctid, reader=None):
+    """Put the value of an option into wish; what names the option where its value is refused."""
+    if reader:
+        status, shown = values.read(wish, key, value, reader)
     else:
         status, shown = configuration.assign(wish, key, value, ctid)
     if status in (values.INVALID, values.SKIPPED, values.TRUNCATED):
-        what = f"--{name}:" if name in KEYS else f"{name} :"
         _refuse(f"Bad parameter for {what} {shown}", codes.BAD_VALUE)
 
 
