@@ -21,8 +21,6 @@ __virtualname__ = "ringfree_run"
 #: In /run: after a reboot nobody works here any more, and nothing of what was said counts.
 ORDERS = "/run/ringfree/orders.json"
 HOLDER = "/run/ringfree/holder.json"
-#: Steps that may begin when the deadline has passed: the way back, and the word that ends a node on which all answer.
-LATE = ("revert", "commit")
 
 
 def __virtual__():
@@ -114,7 +112,7 @@ def leave(step):
     if orders.get("aborted"):
         raise CommandExecutionError(f"the run was {orders['aborted']}; {step} was not begun")
     over = orders.get("until")
-    if over and time.time() > over and step not in LATE:
+    if over and time.time() > over:
         raise CommandExecutionError(
             f"the deadline {__utils__['ringfree_window.clock'](over)} has passed; {step} was not begun"
         )

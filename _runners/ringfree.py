@@ -433,7 +433,7 @@ def gate(node, part, pillar=None, raises=True):
     _measure(name, part, told["containers"])
     fault = _wait_for_leave(name, part) or _no_time(name, part, told, until, settings)
     if not fault and part == "commit" and told["state"] != "nfs" and settings["confirm"] == "manual":
-        fault = _wait_for_confirmation(name, settings["confirm_within"])
+        fault = _wait_for_confirmation(name, settings["confirm_within"], until)
     return _refuse(fault, raises) if fault else True
 
 
@@ -457,9 +457,12 @@ def _wait_for_leave(node, part):
 
 def _no_time(node, part, told, until, settings):
     """What to say when there is not enough time left for a part, those after it, and the way back."""
-    if not until or told["state"] == "nfs" or part == "commit":
+    if not until or told["state"] == "nfs":
         return None
-    # Without the commit: by then all containers run and answer.
+    if part == "commit":
+        late = f"{node}: the deadline {_clock(until)} has passed; {part} was not begun"
+        return late if time.time() > until else None
+    # Without the commit, which takes no time.
     rest = PARTS[PARTS.index(part) : PARTS.index("commit")]
     reserve = settings["window"]["reserve"]
     wanted = _utils("ringfree_window.need")(_measured(), rest, told["containers"], reserve)
@@ -472,8 +475,9 @@ def _no_time(node, part, told, until, settings):
     )
 
 
-def _wait_for_confirmation(node, within):
+def _wait_for_confirmation(node, within, until):
     """Wait for the operator's word; returns what to say when it does not come in time."""
+    within = min(within, max(0, until - time.time())) if until else within
     end = time.time() + within
     _say(
         f"{_clock(time.time())} {node} runs from NFS and answers: 'salt-run ringfree.commit {node}' keeps it there, "
@@ -486,7 +490,7 @@ def _wait_for_confirmation(node, within):
         if aborted:
             return f"{node}: the run was aborted by {aborted}; it was not committed"
         time.sleep(1)
-    return f"{node}: nobody said 'salt-run ringfree.commit {node}' within {within} s"
+    return f"{node}: nobody said 'salt-run ringfree.commit {node}' within {within:.0f} s"
 
 
 def _measured_path():

@@ -87,10 +87,14 @@ def test_h17_the_dead_man_keeps_the_deadline_of_the_run(fleet, run, left, wanted
     assert now + wanted <= kept["deadline"] <= time.time() + wanted
 
 
-def test_a_node_on_which_all_answer_is_committed_a_little_late(fleet, run):
-    """Going back would cost another outage, and after the window too."""
+def test_h20_a_node_on_which_all_answer_is_not_committed_late(fleet, run):
+    """Moved by then, or back: a second run without a deadline, or the way back."""
     committed = until(fleet, "cloudstor.committed")
     run("expect", time.time() - 1)
+    ret = committed()
+    assert ret["result"] is False and "has passed; commit was not begun" in ret["comment"]
+    assert fleet.minion().modules["cloudstor.state"]() == "in_flight"
+    run("expect")
     assert committed()["result"] is True
 
 

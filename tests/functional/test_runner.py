@@ -652,6 +652,23 @@ def test_a_word_that_does_not_come_in_time_takes_the_node_back(under_way):
     assert "nobody said 'salt-run ringfree.commit node001' within 1 s" in said
 
 
+def test_h20_nobody_waits_for_a_word_longer_than_the_deadline(under_way):
+    under_way.module._settings().update(confirm="manual", confirm_within=3600)
+    under_way.told["state"] = "in_flight"
+    under_way.answers["ringfree_run.confirmed"] = lambda node: False
+    begin_with(under_way, 1)
+    assert "within 1 s" in refused(under_way, "node001", "commit")
+
+
+def test_h20_nothing_is_committed_after_the_deadline(under_way):
+    under_way.told["state"] = "in_flight"
+    begin_with(under_way, 5)
+    assert under_way("gate", "node001", "commit") is True
+    begin_with(under_way, -5)
+    said = refused(under_way, "node001", "commit")
+    assert "has passed; commit was not begun" in said
+
+
 def test_the_word_is_given_to_the_run_or_commits_at_once(reporting):
     reporting.answers["ringfree_run.confirm"] = lambda node: f"{node} is confirmed by alice"
     reporting.answers["state.sls"] = lambda node: {"a": {"result": True, "comment": "", "__run_num__": 0}}
