@@ -80,6 +80,7 @@ PLACES = {
     "ringfree_nfs.variables": {
         "FOLDER": "etc/ringfree",
         "PROBE": "run/probe",
+        "PROC": "proc",
     },
     "ringfree_deadman.armed": {
         "FOLDER": "var/deadman",

@@ -168,6 +168,24 @@ def test_a_busy_share_names_what_is_mounted_from_it(fake_node, nfs, point):
         nfs("unmount", point)
 
 
+def test_a_busy_share_names_the_processes_that_use_it(fake_node, nfs, point):
+    """By links in /proc alone: a look at the share itself may hang."""
+    nfs("mount", PBX, point)
+    fake_node.rule("umount", "echo 'target is busy' >&2; exit 32")
+    for pid, place in {4711: f"{point}/101", 4712: f"{point}-of-another", 4713: "/"}.items():
+        folder = fake_node.folder / f"proc/{pid}"
+        (folder / "fd").mkdir(parents=True)
+        (folder / "cwd").symlink_to(place)
+        (folder / "comm").write_text("bash\n")
+    (fake_node.folder / "proc/4713/fd/3").symlink_to(f"{point}/101/var/log/full (deleted)")
+    (fake_node.folder / "proc/4713/comm").unlink()
+    (fake_node.folder / "proc/4714").mkdir()
+    with pytest.raises(
+        CommandExecutionError, match=r"busy In use by process 4711 \(bash\), 4713 \(ended\)\."
+    ):
+        nfs("unmount", point)
+
+
 def state(fake_node, shares, test=False):
     return fake_node.minion(test).states["cloudstor.mounted"]("x", shares=shares)
 
