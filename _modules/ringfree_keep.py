@@ -455,7 +455,7 @@ def container_confs(test=False):
     The confs of the containers that this node owns on the share lead there, in lines of their own.
 
     A container that runs while its conf leads elsewhere is named, and its conf stays as it is; so does every conf of
-    other nodes' containers, and of those that nobody owns.
+    other nodes' containers, and of those that nobody owns.  One that ``vzctl destroy`` has removed is forgotten.
 
     test : False
         Only say what would change.
@@ -481,20 +481,18 @@ def container_confs(test=False):
         __salt__["ringfree_owner.records"](),
         __salt__["cloudstor.node"](),
     )
-    there = __salt__["vz.containers"]()
+    there, gone = __salt__["vz.containers"](), __salt__["ringfree_owner.destroyed"](known)
     mine = sorted(ctid for ctid, owner in known.items() if owner["node"] == me and owner["store"] == "nfs")
-    kept = __salt__["cloudstor.snapshot_paths"]()["confs"]
-    faults = [
-        f"container {ctid} lives on the share and has no {ctid}.conf: an older one is in {kept}"
-        for ctid in mine
-        if ctid not in there
-    ]
+    faults = [_without_conf(ctid) for ctid in mine if ctid not in there and ctid not in gone]
     faults += [
         f"container {ctid} runs here and belongs to {known[ctid]['node']}; make sure that it does not run there as well"
         for ctid in sorted(up)
         if ctid in known and known[ctid]["node"] != me
     ]
-    changes, above = {}, _vz_conf_by_then(test)
+    changes = {str(ctid): {"old": "on the share", "new": "destroyed"} for ctid in gone}
+    if not test:
+        __salt__["ringfree_owner.forget"](gone)
+    above = _vz_conf_by_then(test)
     for ctid in mine:
         if ctid in there:
             fault, todo = _conf(ctid, above, ctid in up)
@@ -503,7 +501,19 @@ def container_confs(test=False):
                 changes[str(ctid)] = (
                     __salt__["vz.changes"](todo, ctid) if test else __salt__["vz.configure"](todo, ctid)
                 )
-    return _found(changes, faults, _notes(there, known, up))
+    return _found(changes, faults, _notes(there, known, up, gone))
+
+
+def _without_conf(ctid):
+    """What is said of a container without a conf, and what to type."""
+    path = __salt__["vz.conf_path"](ctid)
+    said = f"container {ctid} is this node's on the share and has no {path}"
+    private = f"{__salt__['cloudstor.settings']()['shares']['private']['mount']}/{ctid}"
+    if os.path.lexists(private):
+        return (
+            f"{said}: what it was is in {__salt__['cloudstor.snapshot_paths']()['confs']}, if it is that old"
+        )
+    return f"{said} and no {private}: if it is gone for good, 'touch {path}.destroyed'; the next highstate forgets it"
 
 
 def _vz_conf_by_then(test):
@@ -567,7 +577,7 @@ def _astray(ctid, path, astray, declared, todo):
     )
 
 
-def _notes(there, known, up):
+def _notes(there, known, up, gone):
     """What is not this node's to change, and what runs or does not: said, and left to people."""
     me, groups = __salt__["cloudstor.node"](), {}
     for ctid in there:
@@ -577,7 +587,7 @@ def _notes(there, known, up):
         elif owner["store"] != "nfs":
             groups.setdefault("which live on local disk", []).append(str(ctid))
     notes = [f"not touched: {', '.join(ctids)}, {whose}" for whose, ctids in sorted(groups.items())]
-    down = [str(ctid) for ctid in __salt__["vz.manifest"]() or [] if ctid not in up]
+    down = [str(ctid) for ctid in __salt__["vz.manifest"]() or [] if ctid not in up and ctid not in gone]
     if down:
         notes.append(f"of the manifest {', '.join(down)} do not run")
     return notes

@@ -14,6 +14,9 @@ __virtualname__ = "ringfree_owner"
 
 STATE_DIR = "/var/lib/ringfree"
 ON_NFS = "/etc/ringfree/on-nfs"
+NOBODY = (
+    "-"  # owner in this node's own list of a container that was destroyed, of which an old local copy is left
+)
 
 
 def __virtual__():
@@ -138,7 +141,8 @@ def unlist(ctids):
     """
     Take containers out of this node's own list of those that live on the share: their local copies may start.
 
-    For the way back, which works without the share too.  What belongs to another node stays in the list.
+    For the way back, which works without the share too.  What belongs to another node stays in the list; of one that
+    was destroyed nothing is kept.
 
     ctids
         List of ids.
@@ -151,7 +155,11 @@ def unlist(ctids):
 
         salt node001 ringfree_owner.unlist '[101]'
     """
-    left = {ctid: owner for ctid, owner in live_on_nfs().items() if ctid not in ctids or owner != _node()}
+    left = {
+        ctid: owner
+        for ctid, owner in live_on_nfs().items()
+        if ctid not in ctids or owner not in (_node(), NOBODY)
+    }
     _list(left)
     return left
 
@@ -160,8 +168,8 @@ def note():
     """
     Bring what this node knows by itself in line with the owner records on the share.
 
-    A container that another node owns by now is no longer of this node's manifest, and its old local copy here does not
-    start.
+    A container that another node owns by now, or that was destroyed, is no longer of this node's manifest, and its old
+    local copy here does not start.
 
     Returns what :py:func:`records` returns.
 
@@ -171,7 +179,9 @@ def note():
 
         salt node001 ringfree_owner.note
     """
-    known, here = records(), live_on_nfs()
+    known = records()
+    known = {ctid: owner for ctid, owner in known.items() if ctid not in forget(destroyed(known))}
+    here = live_on_nfs()
     moved = __salt__["vz.manifest"]() or []
     for ctid, owner in known.items():
         if owner["node"] != _node() and owner["store"] == "nfs" and (ctid in here or ctid in moved):
@@ -181,6 +191,93 @@ def note():
     if left != moved:
         __salt__["vz.write_manifest"](left)
     return known
+
+
+def destroyed(known=None):
+    """
+    The containers that this node owns on the share and that ``vzctl destroy`` has removed.
+
+    Of those it leaves the conf under another name, and no private area.  A conf that is only missing is no such sign.
+
+    known : None
+        The owner records, where they are at hand.
+
+    Returns a list of ids; empty while the shares are not mounted.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_owner.destroyed
+    """
+    found = __salt__["ringfree_nfs.in_use"]()
+    if not found["private"]["mounted"] or not found["conf"]["mounted"]:
+        return []
+    __salt__["vz.must_answer"](found["private"]["mount"])
+    areas, confs = set(os.listdir(found["private"]["mount"])), set(os.listdir(found["conf"]["mount"]))
+    return sorted(
+        ctid
+        for ctid, owner in (records() if known is None else known).items()
+        if (owner["node"], owner["store"]) == (_node(), "nfs")
+        and ".ringfree" in areas
+        and str(ctid) not in areas
+        and f"{ctid}.conf" not in confs
+        and f"{ctid}.conf.destroyed" in confs
+    )
+
+
+def forget(ctids):
+    """
+    Take containers that were destroyed out of the manifest and the owner records: their ids are free again.
+
+    An old copy on local disk stays as it is; this node's own list says from now on that it is nobody's, so that the way
+    back does not start it.
+
+    ctids
+        List of ids, all of which :py:func:`destroyed` names.
+
+    Returns the list.  Raises CommandExecutionError for any other container.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_owner.forget '[101]'
+    """
+    if not ctids:
+        return []
+    other = sorted(set(ctids) - set(destroyed()))
+    if other:
+        raise CommandExecutionError(
+            f"containers {', '.join(map(str, other))} were not destroyed by vzctl on the share. Nothing was forgotten."
+        )
+    moved, old = __salt__["vz.manifest"]() or [], forgotten()
+    here = {ctid: owner for ctid, owner in live_on_nfs().items() if ctid not in ctids}
+    _list({**here, **{ctid: NOBODY for ctid in ctids if ctid in moved or ctid in old}})
+    if set(moved) & set(ctids):
+        __salt__["vz.write_manifest"]([ctid for ctid in moved if ctid not in ctids])
+    # Last: what still has a record is found again.
+    folder = f"{_settings()['shares']['private']['mount']}/.ringfree/owner"
+    argv = ["rm", "-f", *(f"{folder}/{ctid}" for ctid in ctids)]
+    result = __utils__["ringfree_command.run"](argv, deadline=30)
+    if result["rc"] != 0:
+        raise CommandExecutionError(__utils__["ringfree_command.describe"](result))
+    return ctids
+
+
+def forgotten():
+    """
+    The containers that were destroyed on the share while an old copy of them was left on this node.
+
+    Returns a list of ids.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_owner.forgotten
+    """
+    return [ctid for ctid, owner in live_on_nfs().items() if owner == NOBODY]
 
 
 def give(ctid, to):

@@ -173,12 +173,22 @@ def plan():
     if now == "local":
         return {"way back": {"old": "not everything was done", "new": "complete"}}
     changes = {"state": {"old": now, "new": "local"}}
+    gone = _destroyed()
     for ctid in __salt__["vz.manifest"]() or []:
-        changes[str(ctid)] = {"old": "on NFS or down", "new": "running from local storage"}
+        if ctid not in gone:
+            changes[str(ctid)] = {"old": "on NFS or down", "new": "running from local storage"}
     for entry in __salt__["ringfree_nfs.in_use"]().values():
         if entry["source"]:
             changes[entry["mount"]] = {"old": entry["source"], "new": None}
     return changes
+
+
+def _destroyed():
+    """The containers that were destroyed on the share, as far as it can be asked."""
+    try:
+        return __salt__["ringfree_owner.destroyed"]()
+    except CommandExecutionError:
+        return []
 
 
 def _live_on_share():
@@ -204,8 +214,7 @@ def _must_have_a_home():
         raise CommandExecutionError(
             f"containers {ctids} were born on the share, or came from another node, and have no local copy to go back "
             f"to: give each to a node that stays ('vzctl stop {homeless[0]}', 'salt-run ringfree.move_owner "
-            f"{homeless[0]} to=NODE'), or destroy it and type on {mine} 'salt-call ringfree_owner.unlist "
-            f"[{homeless[0]}]'. Nothing was changed."
+            f"{homeless[0]} to=NODE'), or destroy it. Nothing was changed."
         )
 
 
@@ -437,18 +446,36 @@ def _confs():
         raise CommandExecutionError(
             f"{', '.join(there)}: not restored, the container still runs from the share"
         )
-    newer = sorted(set(now) - set(before))
-    return f"{len(restored)} files" + (
-        f"; left alone, newer than the snapshot: {', '.join(newer)}" if newer else ""
+    gone = _put_away(folder)
+    newer = sorted(set(now) - set(before) - {f"{ctid}.conf" for ctid in gone})
+    return (
+        f"{len(restored)} files"
+        + (f"; left alone, newer than the snapshot: {', '.join(newer)}" if newer else "")
+        + (
+            f"; containers {', '.join(gone)} were destroyed on the share, their old copies stay and do not start"
+            if gone
+            else ""
+        )
     )
 
 
 def _given():
-    """The confs of containers that belong to another node by now: they do not lead to the old local copies again."""
+    """The confs of containers that belong to another node by now, or to nobody: they do not lead home again."""
     mine = __salt__["cloudstor.node"]()
     return [
         f"{ctid}.conf" for ctid, owner in __salt__["ringfree_owner.live_on_nfs"]().items() if owner != mine
     ]
+
+
+def _put_away(folder):
+    """What was destroyed on the share leaves at home what ``vzctl destroy`` leaves: a conf that starts nothing."""
+    gone = __salt__["ringfree_owner.forgotten"]()
+    for ctid in gone:
+        path = os.path.join(folder, f"{ctid}.conf")
+        if os.path.lexists(path):
+            os.replace(path, f"{path}.destroyed")
+    __salt__["ringfree_owner.unlist"](gone)
+    return [str(ctid) for ctid in gone]
 
 
 def _restore(path, entry):

@@ -15,7 +15,7 @@ import re
 import time
 
 DEADLINE = 30  # seconds that the fence waits for the share
-LINE = re.compile(r"^([1-9][0-9]{0,9}) ([A-Za-z0-9][A-Za-z0-9._@-]*)$")
+LINE = re.compile(r"^([1-9][0-9]{0,9}) ([A-Za-z0-9][A-Za-z0-9._@-]*|-)$")
 FOLDER = ".ringfree/owner"
 #: vps.premount and vps.create: refuses what another node owns, or a container whose live copy is on the other store.
 #: It works without Salt and Python: with vzctl, a POSIX shell, coreutils and the share.  vzctl makes exit code 79 of
@@ -79,7 +79,7 @@ esac
 
 # Known without the share: its old local copy does not start, whatever became of the share and of the conf.
 if [ $store = local ] && grep -qs "^$VEID " $list; then
-    refuse "has its live copy on the share ($list), the one at $private is old"
+    refuse "does not live on local disk any more ($list), the copy at $private is old"
 fi
 ask
 if [ -z "$(field record)" ]; then
@@ -93,7 +93,7 @@ owner=$(field node)
 live=$(field store)
 [ "$owner" = "$me" ] || refuse "belongs to $owner, not to $me ('salt-run ringfree.move_owner $VEID to=$me' moves it)"
 [ "$live" = $store ] || refuse "has its live copy on $live, the one at $private is old"
-[ $store = local ] || grep -qs "^$VEID " $list || { echo "$VEID $me" >>$list; } 2>/dev/null
+[ $store = local ] || grep -qsxF "$VEID $me" $list || { echo "$VEID $me" >>$list; } 2>/dev/null
 exit 0
 """
 KEYS = ("node", "store", "since", "generation", "copied")
@@ -207,7 +207,8 @@ def load_list(data):
     data
         Bytes, or ``None`` when there is no such file.
 
-    Returns a dictionary: container id to the node that owns it, as far as this node knows.
+    Returns a dictionary: container id to the node that owns it, as far as this node knows; ``-`` for one that was
+    destroyed.  Of several lines for one container the last one counts.
     """
     lines = (data or b"").decode("utf-8", "replace").splitlines()
     found = [match.groups() for match in map(LINE.fullmatch, lines) if match]

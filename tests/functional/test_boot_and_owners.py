@@ -452,8 +452,37 @@ def test_the_way_back_is_refused_while_the_node_has_containers_that_were_never_l
     for words in ("containers 150 were born on the share", "ringfree.move_owner 150", "Nothing was changed"):
         assert words in ret["comment"]
     assert (committed.running(), call(committed, "cloudstor.state")) == (before, "nfs")
-    call(committed, "ringfree_owner.unlist", [150])
+    committed.destroy(150)
     assert apply(committed, "cloudstor.reverted", {"data": "discard"})["result"] is True
+    assert call(committed, "ringfree_owner.live_on_nfs") == {}
+    assert not committed.san("pbx/.ringfree/owner/150").exists()
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_h02_the_way_back_does_not_bring_back_what_was_destroyed(committed, seen):
+    """Days later, whether a highstate has seen it or not: its old copy stays as it is, and nothing starts it."""
+    call(committed, "vz.stop", [101])
+    committed.destroy(101)
+    if seen:
+        call(committed, "ringfree_owner.forget", [101])
+    old = sorted(committed.private(101).rglob("*"))
+    # What lies under the conf share is the conf that the commit has left on local disk.
+    under = f'ONBOOT="yes"\\nVE_PRIVATE="{committed.folder}/vz/nfsprivate/101"\\n'
+    away = f"printf '{under}' >$W/etc/vz/conf/101.conf; rm $W/etc/vz/conf/101.conf.destroyed"
+    committed.rule("umount", f'case "$*" in *etc/vz/conf) {away} ;; esac')
+    dry = apply(committed, "cloudstor.reverted", {"data": "discard"}, test=True)
+    assert ("101" in dry["changes"], "102" in dry["changes"]) == (False, True)
+    done = call(committed, "ringfree_revert.revert", data="discard")
+    assert [step for step in done if not step["ok"]] == []
+    said = "containers 101 were destroyed on the share, their old copies stay"
+    assert any(said in step["detail"] for step in done)
+    assert committed.running() == [102, 104]
+    assert (
+        not committed.conf(101).exists() and "ONBOOT" in Path(f"{committed.conf(101)}.destroyed").read_text()
+    )
+    assert sorted(committed.private(101).rglob("*")) == old
+    assert call(committed, "ringfree_owner.live_on_nfs") == {}
+    assert call(committed, "vz.manifest") == [102, 104]
 
 
 def test_an_admins_own_create_script_stays(fleet):

@@ -1,12 +1,14 @@
 """state.apply: what it corrects on a node on NFS and on a local one, what it only reports, and what it never does."""
 
 import json
+import os
 import shutil
 
 import pytest
 from fake_node import SECOND, SERVER
 from highstate import highstate
 from migration_steps import apply, steps, until
+from salt.exceptions import CommandExecutionError
 
 ROOT_DISK = "/dev/sda1 / ext4 defaults 0 1\n"
 #: The states of a node on NFS, as they are in the SLS.
@@ -384,6 +386,7 @@ def foreign(node, running=False):
         (node.folder / "proc/running/201").touch()
 
 
+LACKS = "container 104 is this node's on the share and has no "
 #: What somebody did; the state that says it, and words of it. Nothing is changed.
 REPORTED = {
     "a running container leads to its old copy": (
@@ -423,7 +426,15 @@ REPORTED = {
     ),
     "a conf is gone": (
         lambda node: node.conf(104).unlink(),
-        {CONFS: ["container 104 lives on the share and has no", "104.conf", "vz-scripts.tar.gz"]},
+        {CONFS: [LACKS, "104.conf: what it was is", "vz-scripts.tar.gz"]},
+    ),
+    "a conf and its container are gone": (
+        lambda node: (node.destroy(104), os.unlink(f"{node.conf(104)}.destroyed")),
+        {CONFS: [LACKS, "104.conf and no", "104.conf.destroyed"]},
+    ),
+    "a conf is put away and its container is there": (
+        lambda node: node.conf(104).rename(f"{node.conf(104)}.destroyed"),
+        {CONFS: [LACKS, "104.conf: what it was is"]},
     ),
     "a container of another node runs here": (
         lambda node: foreign(node, running=True),
@@ -512,6 +523,54 @@ def test_confs_of_others_are_not_touched_and_said(on_nfs):
     clean(live)
     assert "Not touched: 201, of node002." in live[CONFS]["comment"]
     assert "Not touched: 103, 202, which nobody owns." in live[CONFS]["comment"]
+
+
+@pytest.mark.parametrize("ctid", [104, 150])
+def test_a_container_that_was_destroyed_is_forgotten(on_nfs, ctid):
+    """Its id is free again; of one that came from this node's disk the old copy stays, and is nobody's."""
+    stop(on_nfs, ctid)
+    on_nfs.own(ctid)
+    listed = on_nfs.folder / "etc/ringfree/on-nfs"
+    listed.write_text(f"{listed.read_text().replace('104 node001', '')}\n{ctid} node001\n")
+    on_nfs.destroy(ctid)
+    live = dry_live_again(on_nfs)
+    clean(live, but=[CONFS])
+    assert live[CONFS]["result"] is True
+    assert live[CONFS]["changes"] == {str(ctid): {"old": "on the share", "new": "destroyed"}}
+    assert not on_nfs.san("pbx/.ringfree/owner", ctid).exists()
+    assert on_nfs.owner(101)["node"] == "node001"
+    modules = on_nfs.minion().modules
+    assert ctid not in modules["vz.manifest"]()
+    assert modules["ringfree_owner.live_on_nfs"]().get(ctid) == ("-" if ctid == 104 else None)
+    assert on_nfs.private(104).is_dir()
+
+
+def test_only_what_was_destroyed_is_forgotten(on_nfs):
+    on_nfs.destroy(104)
+    was = files(on_nfs)
+    with pytest.raises(
+        CommandExecutionError, match=r"containers 101 were not destroyed .* Nothing was forgotten"
+    ):
+        on_nfs.minion().modules["ringfree_owner.forget"]([101, 104])
+    assert files(on_nfs) == was
+
+
+@pytest.mark.parametrize("share", ["conf", "private"])
+def test_a_container_that_was_destroyed_on_a_share_that_is_away_is_not_forgotten(on_nfs, share):
+    destroyed = on_nfs.minion().modules["ringfree_owner.destroyed"]
+    on_nfs.destroy(104)
+    assert destroyed() == [104]
+    unmount(on_nfs, share)
+    assert destroyed() == []
+
+
+def test_nothing_is_taken_for_destroyed_where_the_share_shows_no_records(on_nfs):
+    modules = on_nfs.minion().modules
+    known = modules["ringfree_owner.records"]()
+    on_nfs.destroy(104)
+    assert modules["ringfree_owner.destroyed"](known) == [104]
+    on_nfs.san("pbx/.ringfree").rename(on_nfs.san("pbx/elsewhere"))
+    assert modules["ringfree_owner.destroyed"](known) == []
 
 
 def test_a_container_that_was_stopped_is_left_so_and_said(on_nfs):

@@ -7,7 +7,7 @@ import shlex
 import checker
 import local_side
 import pytest
-from fleet_under_test import Overlay, Run, migrate, start
+from fleet_under_test import ARCHIVE, Overlay, Run, migrate, pids, start
 from lab_client import wait_for
 
 FLEET = {"nodes": 1, "cts": 3}
@@ -184,6 +184,51 @@ def test_h22_a_conf_that_leads_a_running_container_astray_waits_for_a_word(lab, 
     assert {process: name for process, name in inside.items() if process not in now} == {}
 
 
+def test_a_container_that_vzctl_creates_is_born_on_the_share(lab, moved):
+    """With an owner from its first moment; the highstate completes its conf; once destroyed it is forgotten."""
+    lab.on(NODE, *ARCHIVE)
+    words = (
+        "--layout",
+        "simfs",
+        "--ipadd",
+        "10.78.1.50",
+        "--hostname",
+        "ct150.ringfree.biz",
+        "--name",
+        "new",
+    )
+    lab.on(NODE, "vzctl", "create", "150", *words)
+    assert lab.try_on(NODE, "ls", "-d", "/vz/private/150")[0] == 2
+    assert "150" in lab.on("san1", "ls", "/rf-images/pbx").split()
+    owner = lab.on(NODE, "cat", "/vz/nfsprivate/.ringfree/owner/150")
+    assert owner.startswith("node=node001\nstore=nfs\n") and "generation=1\n" in owner
+    lab.on(NODE, "vzctl", "start", "150")
+    lab.must("salt", NODE, "ringfree_start.answer", "[150]")
+    inside = processes(lab)
+    changes = {"150": {"DISK_QUOTA": {"old": None, "new": "no"}}}
+    for words in (["test=True"], []):
+        assert {name: changes for name, (_, changes, _) in unlike(highstate(lab, *words)).items()} == {
+            CONFS: changes
+        }
+    assert unlike(highstate(lab)) == {}
+    assert inside.keys() <= processes(lab).keys()
+    code, said = lab.salt_run("ringfree.report")
+    assert code == 0 and re.search(r"node001 +150 +new +nfs +3/3", said), said
+    # The customer leaves again.
+    lab.on(NODE, "vzctl", "stop", "150")
+    lab.on(NODE, "vzctl", "destroy", "150")
+    changes = {"150": {"old": "on the share", "new": "destroyed"}}
+    for words in (["test=True"], []):
+        assert {name: changes for name, (_, changes, _) in unlike(highstate(lab, *words)).items()} == {
+            CONFS: changes
+        }
+    assert unlike(highstate(lab)) == {}
+    assert (
+        "150"
+        not in lab.on(NODE, "sh", "-c", "ls /vz/nfsprivate/.ringfree/owner; cat /etc/ringfree/on-nfs").split()
+    )
+
+
 def test_h22_highstates_all_through_a_way_back_and_a_migration(lab, moved):
     """One after the other, without a pause: the steps wait for the one that runs, and none disturbs them."""
     loop = lab.start("exec", "master", "--", "sh", "-c", FOR_EVER)
@@ -205,6 +250,20 @@ def test_h22_highstates_all_through_a_way_back_and_a_migration(lab, moved):
     assert bad == []
     where = {next(iter(states.values()))["__sls__"] for states in told}
     assert {"ringfree.local", "ringfree.fstab"} <= where
+    assert unlike(highstate(lab)) == {}
+
+
+def test_h02_a_container_that_was_destroyed_on_the_share_does_not_come_back(lab, moved):
+    """The way back leaves its old copy where it is and starts it neither now nor at the next boot."""
+    lab.on(NODE, "vzctl", "stop", "103")
+    lab.on(NODE, "vzctl", "destroy", "103")
+    old = lab.ask(NODE, checker.TREE, "/vz/private/103")
+    code, said = lab.salt_run("state.orch", "rollback", "pillar=" + json.dumps({"nodes": [NODE]}))
+    assert code == 0 and "2 of 2 containers answer" in said, said
+    assert "containers 103 were destroyed on the share, their old copies stay" in said
+    assert sorted(pids(lab, NODE)) == [101, 102]
+    assert lab.on(NODE, "sh", "-c", "ls /etc/vz/conf/103*").split() == ["/etc/vz/conf/103.conf.destroyed"]
+    assert lab.ask(NODE, checker.TREE, "/vz/private/103") == old
     assert unlike(highstate(lab)) == {}
 
 

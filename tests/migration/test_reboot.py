@@ -6,7 +6,7 @@ import re
 
 import checker
 import pytest
-from fleet_under_test import Overlay, migrate, pids
+from fleet_under_test import ARCHIVE, Overlay, migrate, pids
 from lab_client import wait_for
 
 FLEET = {"nodes": 2, "cts": 3}
@@ -75,8 +75,14 @@ def test_h05_h14_without_its_san_a_node_starts_nothing_and_forgets_nothing(lab, 
     conf = "/etc/vz/conf/101.conf"
     lab.on(NODE, "sed", "-i.kept", "s#/vz/nfs#/vz/#", conf)
     code, said = lab.try_on(NODE, "vzctl", "start", "101")
-    assert code == 79 and "has its live copy on the share" in said, said
+    assert code == 79 and "does not live on local disk any more" in said, said
     lab.on(NODE, "mv", f"{conf}.kept", conf)
+    # A new customer's container has nowhere to go, and leaves nothing.
+    lab.on(NODE, *ARCHIVE)
+    code, said = lab.try_on(NODE, "vzctl", "create", "160", "--layout", "simfs")
+    assert code == 48, said
+    assert lab.try_on(NODE, "ls", "/etc/vz/conf/160.conf", "/vz/private/160")[0] == 2
+    assert [lab.on(NODE, "ls", "-A", point) for point in POINTS] == ["", ""]
     assert pids(lab, NODE) == {}
     answers(lab, NODE)
     code, said = lab.salt_run("ringfree.bring_up", NODE)
@@ -107,6 +113,19 @@ def test_h12_both_nodes_lose_their_power_at_once(lab, before):
     lab.must("fault", "power-cut", *NODES)
     lab.must("heal")
     assert runs(lab, {NODE: [101], OTHER: before[OTHER]["running"]}) == []
+
+
+def test_h12_no_container_is_made_over_that_of_another_node(lab, before):
+    """The id of one that lives is taken; so is that of one whose private area is away for a moment."""
+    lab.on(OTHER, *ARCHIVE)
+    ours = lab.on(NODE, "sh", "-c", "cat /etc/vz/conf/103.conf /vz/nfsprivate/.ringfree/owner/103")
+    code, said = lab.try_on(OTHER, "vzctl", "create", "103", "--layout", "simfs")
+    assert code == 44 and "Private area already exists" in said, said
+    lab.on("san1", "mv", "/rf-images/pbx/103", "/rf-images/pbx/away")
+    code, said = lab.try_on(OTHER, "vzctl", "create", "103", "--layout", "simfs")
+    assert code == 79 and f"container 103 belongs to {NODE}, not to {OTHER}" in said, said
+    lab.on("san1", "mv", "/rf-images/pbx/away", "/rf-images/pbx/103")
+    assert lab.on(NODE, "sh", "-c", "cat /etc/vz/conf/103.conf /vz/nfsprivate/.ringfree/owner/103") == ours
 
 
 def test_h12_two_nodes_are_told_to_start_the_same_container(lab, before):

@@ -294,6 +294,14 @@ class FakeNode:
         text = f"node={node}\nstore={store}\nsince=2026-02-26T02:10:00Z\ngeneration=3\ncopied={copied}\n"
         (folder / str(ctid)).write_text(text)
 
+    def destroy(self, ctid):
+        """What `vzctl destroy` leaves of a container that was down on the share."""
+        shutil.rmtree(self.san("pbx", ctid), ignore_errors=True)
+        if self.conf(ctid).exists():
+            self.conf(ctid).rename(f"{self.conf(ctid)}.destroyed")
+        else:
+            Path(f"{self.conf(ctid)}.destroyed").touch()
+
     def owner(self, ctid):
         """The owner record of a container on the SAN."""
         text = self.san("pbx/.ringfree/owner", ctid).read_text()

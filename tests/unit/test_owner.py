@@ -231,7 +231,7 @@ def test_h05_h14_an_old_local_copy_does_not_start_while_the_share_is_away(tmp_pa
     node.list("1010 node001\n101 node001\n")
     code, message = node.mount()
     assert code == 1
-    assert "has its live copy on the share" in message and "/vz/private/$VEID is old" in message
+    assert "does not live on local disk any more" in message and "/vz/private/$VEID is old" in message
     assert node.mount(10) == (0, "")
     node.list("101 node002\n")
     assert node.mount()[0] == 1
@@ -325,6 +325,19 @@ def test_a_container_without_a_path_of_its_own_is_where_vz_conf_says(node):
     assert node.mount()[0] == 1
     node.owned()
     assert node.mount()[0] == 0
+
+
+def test_the_id_of_a_destroyed_container_is_taken_by_a_new_one(node):
+    """Its old local copy does not start; a new one on the share is this node's."""
+    node.list("101 -\n")
+    node.conf(LOCAL)
+    code, message = node.mount()
+    assert code == 1 and "container 101 does not live on local disk any more" in message
+    node.conf('VE_PRIVATE="@SHARE@/$VEID"\n')
+    assert node.mount() == (0, "")
+    assert owner.load_list(node.list().encode()) == {101: "node001"}
+    assert node.mount() == (0, "")
+    assert node.list() == "101 -\n101 node001\n"
 
 
 @pytest.mark.parametrize("text", [None, "", "\n"])
