@@ -14,9 +14,6 @@ __virtualname__ = "ringfree_owner"
 
 STATE_DIR = "/var/lib/ringfree"
 ON_NFS = "/etc/ringfree/on-nfs"
-NOBODY = (
-    "-"  # owner in this node's own list of a container that was destroyed, of which an old local copy is left
-)
 
 
 def __virtual__():
@@ -94,7 +91,7 @@ def claim(ctids, store, copied=None):
     if foreign:
         raise CommandExecutionError("; ".join(foreign) + ": nothing was written.")
     if store == "nfs":
-        _list({**live_on_nfs(), **dict.fromkeys(ctids, _node())})
+        _list({**live_on_nfs(), **dict.fromkeys(ctids, _node())}, void())
     new = {}
     for ctid in ctids:
         before, bytes_ = known.get(ctid), (copied or {}).get(ctid)
@@ -131,18 +128,33 @@ def live_on_nfs():
     return __utils__["ringfree_owner.load_list"](__utils__["ringfree_files.read"](ON_NFS))
 
 
-def _list(entries):
-    if entries != live_on_nfs():
+def void():
+    """
+    The containers of which an old copy is left on this node's disk that is nothing to go back to: they were destroyed
+    on the share.  Others may have their ids by now.
+
+    Returns a list of ids.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_owner.void
+    """
+    return __utils__["ringfree_owner.load_void"](__utils__["ringfree_files.read"](ON_NFS))
+
+
+def _list(entries, old):
+    if (entries, sorted(old)) != (live_on_nfs(), void()):
         os.makedirs(os.path.dirname(ON_NFS), mode=0o755, exist_ok=True)
-        __utils__["ringfree_files.write"](ON_NFS, __utils__["ringfree_owner.dump_list"](entries))
+        __utils__["ringfree_files.write"](ON_NFS, __utils__["ringfree_owner.dump_list"](entries, old))
 
 
 def unlist(ctids):
     """
     Take containers out of this node's own list of those that live on the share: their local copies may start.
 
-    For the way back, which works without the share too.  What belongs to another node stays in the list; of one that
-    was destroyed nothing is kept.
+    For the way back, which works without the share too.  What belongs to another node stays in the list.
 
     ctids
         List of ids.
@@ -155,12 +167,8 @@ def unlist(ctids):
 
         salt node001 ringfree_owner.unlist '[101]'
     """
-    left = {
-        ctid: owner
-        for ctid, owner in live_on_nfs().items()
-        if ctid not in ctids or owner not in (_node(), NOBODY)
-    }
-    _list(left)
+    left = {ctid: owner for ctid, owner in live_on_nfs().items() if ctid not in ctids or owner != _node()}
+    _list(left, [ctid for ctid in void() if ctid not in ctids])
     return left
 
 
@@ -180,14 +188,15 @@ def note():
         salt node001 ringfree_owner.note
     """
     known = records()
-    known = {ctid: owner for ctid, owner in known.items() if ctid not in forget(destroyed(known))}
+    gone = forget(destroyed(known))
+    known = {ctid: owner for ctid, owner in known.items() if ctid not in gone}
     here = live_on_nfs()
     moved = __salt__["vz.manifest"]() or []
     for ctid, owner in known.items():
         if owner["node"] != _node() and owner["store"] == "nfs" and (ctid in here or ctid in moved):
             here[ctid] = owner["node"]
-    _list(here)
-    left = [ctid for ctid in moved if here.get(ctid, _node()) == _node()]
+    _list(here, void())
+    left = [ctid for ctid in moved if here.get(ctid, _node()) == _node() and ctid not in void()]
     if left != moved:
         __salt__["vz.write_manifest"](left)
     return known
@@ -230,8 +239,8 @@ def forget(ctids):
     """
     Take containers that were destroyed out of the manifest and the owner records: their ids are free again.
 
-    An old copy on local disk stays as it is; this node's own list says from now on that it is nobody's, so that the way
-    back does not start it.
+    An old copy on local disk stays as it is; this node's own list says from now on that it is void (:py:func:`void`):
+    the way back does not start it.
 
     ctids
         List of ids, all of which :py:func:`destroyed` names.
@@ -251,9 +260,9 @@ def forget(ctids):
         raise CommandExecutionError(
             f"containers {', '.join(map(str, other))} were not destroyed by vzctl on the share. Nothing was forgotten."
         )
-    moved, old = __salt__["vz.manifest"]() or [], forgotten()
+    moved = __salt__["vz.manifest"]() or []
     here = {ctid: owner for ctid, owner in live_on_nfs().items() if ctid not in ctids}
-    _list({**here, **{ctid: NOBODY for ctid in ctids if ctid in moved or ctid in old}})
+    _list(here, {*void(), *(ctid for ctid in ctids if ctid in moved)})
     if set(moved) & set(ctids):
         __salt__["vz.write_manifest"]([ctid for ctid in moved if ctid not in ctids])
     # Last: what still has a record is found again.
@@ -263,21 +272,6 @@ def forget(ctids):
     if result["rc"] != 0:
         raise CommandExecutionError(__utils__["ringfree_command.describe"](result))
     return ctids
-
-
-def forgotten():
-    """
-    The containers that were destroyed on the share while an old copy of them was left on this node.
-
-    Returns a list of ids.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt node001 ringfree_owner.forgotten
-    """
-    return [ctid for ctid, owner in live_on_nfs().items() if owner == NOBODY]
 
 
 def give(ctid, to):
@@ -362,7 +356,7 @@ def take(ctid, dead=None):
                 f"'salt-run ringfree.move_owner {ctid} to={_node()}' asks it first."
             )
         owner = _hand(ctid, _node(), owner)
-    _list({**live_on_nfs(), ctid: _node()})
+    _list({**live_on_nfs(), ctid: _node()}, void())
     return owner
 
 

@@ -169,13 +169,15 @@ def plan():
     if not _is_open():
         return {}
     _must_have_homes()
-    now = __salt__["cloudstor.state"]()
+    now, gone = __salt__["cloudstor.state"](), _destroyed()
+    if now == "nfs":
+        _must_have_a_home(gone)
     if now == "local":
         return {"way back": {"old": "not everything was done", "new": "complete"}}
     changes = {"state": {"old": now, "new": "local"}}
-    gone = _destroyed()
+    void = __salt__["ringfree_owner.void"]()
     for ctid in __salt__["vz.manifest"]() or []:
-        if ctid not in gone:
+        if ctid not in gone and ctid not in void:
             changes[str(ctid)] = {"old": "on NFS or down", "new": "running from local storage"}
     for entry in __salt__["ringfree_nfs.in_use"]().values():
         if entry["source"]:
@@ -201,13 +203,14 @@ def _live_on_share():
         return (__salt__["vz.manifest"]() or []) if __salt__["cloudstor.reached"]("owner", "intent") else []
 
 
-def _must_have_a_home():
+def _must_have_a_home(gone=()):
     """Raise when the node owns containers on the share that were never local: they could not come along."""
-    mine, moved = __salt__["cloudstor.node"](), __salt__["vz.manifest"]() or []
+    mine, void = __salt__["cloudstor.node"](), __salt__["ringfree_owner.void"]()
+    moved = [ctid for ctid in __salt__["vz.manifest"]() or [] if ctid not in void]
     homeless = [
         ctid
         for ctid, owner in __salt__["ringfree_owner.live_on_nfs"]().items()
-        if owner == mine and ctid not in moved
+        if owner == mine and ctid not in moved and ctid not in gone
     ]
     if homeless:
         ctids = ", ".join(map(str, homeless))
@@ -460,16 +463,15 @@ def _confs():
 
 
 def _given():
-    """The confs of containers that belong to another node by now, or to nobody: they do not lead home again."""
+    """The confs that do not lead home again: of containers that belong to another node by now, or were destroyed."""
     mine = __salt__["cloudstor.node"]()
-    return [
-        f"{ctid}.conf" for ctid, owner in __salt__["ringfree_owner.live_on_nfs"]().items() if owner != mine
-    ]
+    others = [ctid for ctid, owner in __salt__["ringfree_owner.live_on_nfs"]().items() if owner != mine]
+    return [f"{ctid}.conf" for ctid in [*others, *__salt__["ringfree_owner.void"]()]]
 
 
 def _put_away(folder):
     """What was destroyed on the share leaves at home what ``vzctl destroy`` leaves: a conf that starts nothing."""
-    gone = __salt__["ringfree_owner.forgotten"]()
+    gone = __salt__["ringfree_owner.void"]()
     for ctid in gone:
         path = os.path.join(folder, f"{ctid}.conf")
         if os.path.lexists(path):

@@ -15,7 +15,8 @@ import re
 import time
 
 DEADLINE = 30  # seconds that the fence waits for the share
-LINE = re.compile(r"^([1-9][0-9]{0,9}) ([A-Za-z0-9][A-Za-z0-9._@-]*|-)$")
+LINE = re.compile(r"^([1-9][0-9]{0,9}) ([A-Za-z0-9][A-Za-z0-9._@-]*)$")
+VOID = re.compile(r"^([1-9][0-9]{0,9}) -$")
 FOLDER = ".ringfree/owner"
 #: vps.premount and vps.create: refuses what another node owns, or a container whose live copy is on the other store.
 #: It works without Salt and Python: with vzctl, a POSIX shell, coreutils and the share.  vzctl makes exit code 79 of
@@ -82,7 +83,8 @@ if [ $store = local ] && grep -qs "^$VEID " $list; then
     refuse "does not live on local disk any more ($list), the copy at $private is old"
 fi
 ask
-if [ -z "$(field record)" ]; then
+known=$(field record)
+if [ -z "$known" ]; then
     [ $store = nfs ] || exit 0
     [ "$(field mounted)" = yes ] || refuse "has no owner record, $owners is not there: is the share mounted?"
     on_share claim
@@ -93,7 +95,12 @@ owner=$(field node)
 live=$(field store)
 [ "$owner" = "$me" ] || refuse "belongs to $owner, not to $me ('salt-run ringfree.move_owner $VEID to=$me' moves it)"
 [ "$live" = $store ] || refuse "has its live copy on $live, the one at $private is old"
-[ $store = local ] || grep -qsxF "$VEID $me" $list || { echo "$VEID $me" >>$list; } 2>/dev/null
+[ $store = nfs ] || exit 0
+# Just made, and known before: one with this id was destroyed. A copy of it on local disk is nothing to go back to.
+case $0$known in
+    *vps.createyes) grep -qsxF "$VEID -" $list || echo "$VEID -" >>$list || refuse "could not be noted in $list" ;;
+esac
+grep -qsxF "$VEID $me" $list || { echo "$VEID $me" >>$list; } 2>/dev/null
 exit 0
 """
 KEYS = ("node", "store", "since", "generation", "copied")
@@ -207,21 +214,39 @@ def load_list(data):
     data
         Bytes, or ``None`` when there is no such file.
 
-    Returns a dictionary: container id to the node that owns it, as far as this node knows; ``-`` for one that was
-    destroyed.  Of several lines for one container the last one counts.
+    Returns a dictionary: container id to the node that owns it, as far as this node knows.
     """
+    return {int(ctid): node for ctid, node in _found(LINE, data)}
+
+
+def load_void(data):
+    """
+    Read from a node's own list which old local copies are void: their containers were destroyed on the share.
+
+    data
+        Bytes, or ``None`` when there is no such file.
+
+    Returns a sorted list of ids.  Another container may have such an id by now.
+    """
+    return sorted({int(ctid) for (ctid,) in _found(VOID, data)})
+
+
+def _found(pattern, data):
     lines = (data or b"").decode("utf-8", "replace").splitlines()
-    found = [match.groups() for match in map(LINE.fullmatch, lines) if match]
-    return {int(ctid): node for ctid, node in found}
+    return [match.groups() for match in map(pattern.fullmatch, lines) if match]
 
 
-def dump_list(entries):
+def dump_list(entries, void):
     """
     A node's own list as the text of its file.
 
     entries
         Dictionary: container id to node.
 
+    void
+        The ids whose old local copies are void.
+
     Returns bytes.
     """
-    return "".join(f"{ctid} {node}\n" for ctid, node in sorted(entries.items())).encode()
+    lines = [(ctid, "-") for ctid in void] + list(entries.items())
+    return "".join(f"{ctid} {node}\n" for ctid, node in sorted(lines)).encode()

@@ -449,6 +449,8 @@ def test_the_way_back_is_refused_while_the_node_has_containers_that_were_never_l
     before = committed.running()
     ret = apply(committed, "cloudstor.reverted", {"data": "discard"})
     assert ret["result"] is False
+    dry = apply(committed, "cloudstor.reverted", {"data": "discard"}, test=True)
+    assert dry["result"] is False and dry["comment"] == ret["comment"]
     for words in ("containers 150 were born on the share", "ringfree.move_owner 150", "Nothing was changed"):
         assert words in ret["comment"]
     assert (committed.running(), call(committed, "cloudstor.state")) == (before, "nfs")
@@ -481,8 +483,24 @@ def test_h02_the_way_back_does_not_bring_back_what_was_destroyed(committed, seen
         not committed.conf(101).exists() and "ONBOOT" in Path(f"{committed.conf(101)}.destroyed").read_text()
     )
     assert sorted(committed.private(101).rglob("*")) == old
-    assert call(committed, "ringfree_owner.live_on_nfs") == {}
+    assert (committed.folder / "etc/ringfree/on-nfs").read_text() == ""
     assert call(committed, "vz.manifest") == [102, 104]
+
+
+def test_h02_the_way_back_does_not_put_an_old_copy_in_the_place_of_a_new_container(committed):
+    """101 was destroyed, and its id given to another customer, before any highstate came by."""
+    call(committed, "vz.stop", [101])
+    with (committed.folder / "etc/ringfree/on-nfs").open("a") as stream:
+        stream.write("101 -\n")  # as the fence notes it when vzctl has made the new one
+    up = committed.running()
+    for test in (True, False):
+        ret = apply(committed, "cloudstor.reverted", {"data": "discard"}, test=test)
+        assert ret["result"] is False and "containers 101 were born on the share" in ret["comment"]
+    assert (committed.running(), call(committed, "cloudstor.state")) == (up, "nfs")
+    committed.destroy(101)
+    assert apply(committed, "cloudstor.reverted", {"data": "discard"})["result"] is True
+    assert committed.running() == [102, 104]
+    assert not committed.conf(101).exists()
 
 
 def test_an_admins_own_create_script_stays(fleet):

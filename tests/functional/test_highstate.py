@@ -541,7 +541,8 @@ def test_a_container_that_was_destroyed_is_forgotten(on_nfs, ctid):
     assert on_nfs.owner(101)["node"] == "node001"
     modules = on_nfs.minion().modules
     assert ctid not in modules["vz.manifest"]()
-    assert modules["ringfree_owner.live_on_nfs"]().get(ctid) == ("-" if ctid == 104 else None)
+    assert ctid not in modules["ringfree_owner.live_on_nfs"]()
+    assert modules["ringfree_owner.void"]() == ([104] if ctid == 104 else [])
     assert on_nfs.private(104).is_dir()
 
 

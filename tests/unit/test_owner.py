@@ -101,14 +101,20 @@ def test_h02_a_live_copy_on_the_share_is_never_overwritten(record, node, objecti
 
 
 @given(
-    st.dictionaries(st.integers(1, 2147483644), st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._@-]*", fullmatch=True))
+    st.dictionaries(
+        st.integers(1, 2147483644), st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._@-]*", fullmatch=True)
+    ),
+    st.sets(st.integers(1, 2147483644)),
 )
-def test_the_list_can_be_written_and_read(entries):
-    assert owner.load_list(owner.dump_list(entries)) == entries
+def test_the_list_can_be_written_and_read(entries, void):
+    data = owner.dump_list(entries, void)
+    assert owner.load_list(data) == entries
+    assert owner.load_void(data) == sorted(void)
 
 
 def test_what_cannot_be_read_of_the_list_is_left_out():
-    assert owner.load_list(None) == {}
+    assert owner.load_list(None) == {} and owner.load_void(None) == []
+    assert owner.load_void(b"101 -\n102 - \n0 -\n103 --\n104 -") == [101, 104]
     assert owner.load_list(b"101 node001\n102\n\xff\n0 node001\n103  node001\n104 node002") == {
         101: "node001",
         104: "node002",
@@ -158,10 +164,10 @@ class Node:
             path.write_text(text)
         return path.read_text() if path.exists() else ""
 
-    def begin(self, ctid=101):
+    def begin(self, ctid=101, script="vps.premount"):
         """vzctl begins to mount a container."""
         return subprocess.Popen(
-            ["sh", "-c", self.script, "vps.premount"],
+            ["sh", "-c", self.script, script],
             env={"PATH": "/usr/bin:/bin", "VEID": str(ctid), "VE_CONFFILE": str(self.place / "ct.conf")},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -169,9 +175,9 @@ class Node:
             text=True,
         )
 
-    def mount(self, ctid=101):
-        """What the fence says when vzctl mounts a container: exit code and message."""
-        process = self.begin(ctid)
+    def mount(self, ctid=101, script="vps.premount"):
+        """What the fence says when vzctl mounts a container, or has made it: exit code and message."""
+        process = self.begin(ctid, script)
         out, err = process.communicate(timeout=60)
         assert out == ""
         return process.returncode, err
@@ -327,17 +333,45 @@ def test_a_container_without_a_path_of_its_own_is_where_vz_conf_says(node):
     assert node.mount()[0] == 0
 
 
-def test_the_id_of_a_destroyed_container_is_taken_by_a_new_one(node):
-    """Its old local copy does not start; a new one on the share is this node's."""
-    node.list("101 -\n")
+@pytest.mark.parametrize("text", ["101 -\n", "101 node001\n101 -\n"])
+def test_the_old_local_copy_of_a_destroyed_container_does_not_start(node, text):
+    """Also when another one on the share has its id."""
+    node.list(text)
     node.conf(LOCAL)
     code, message = node.mount()
     assert code == 1 and "container 101 does not live on local disk any more" in message
     node.conf('VE_PRIVATE="@SHARE@/$VEID"\n')
     assert node.mount() == (0, "")
     assert owner.load_list(node.list().encode()) == {101: "node001"}
+    assert owner.load_void(node.list().encode()) == [101]
+
+
+def test_what_is_made_with_the_id_of_a_container_that_was_destroyed_makes_its_old_copy_void(node):
+    """A way back must not bring that one back in its place; what is mounted was not made just now."""
+    node.owned()
+    node.list("101 node001\n")
     assert node.mount() == (0, "")
-    assert node.list() == "101 -\n101 node001\n"
+    assert owner.load_void(node.list().encode()) == []
+    assert node.mount(script="/etc/vz/conf/vps.create") == (0, "")
+    assert node.mount(script="/etc/vz/conf/vps.create") == (0, "")
+    assert node.list() == "101 node001\n101 -\n"
+    node.list("")
+    assert node.mount(150, script="/etc/vz/conf/vps.create") == (0, "")
+    assert node.list() == "150 node001\n"
+
+
+def test_what_is_made_on_local_disk_is_not_listed(node):
+    node.conf(LOCAL)
+    assert node.mount(script="/etc/vz/conf/vps.create") == (0, "")
+    assert node.list() == ""
+
+
+def test_what_is_made_and_cannot_be_noted_is_refused(node):
+    node.owned()
+    (node.place / "on-nfs").mkdir()
+    code, message = node.mount(script="/etc/vz/conf/vps.create")
+    assert code == 1 and "could not be noted" in message
+    assert node.mount()[0] == 0
 
 
 @pytest.mark.parametrize("text", [None, "", "\n"])
