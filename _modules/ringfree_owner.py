@@ -187,10 +187,8 @@ def note():
 
         salt node001 ringfree_owner.note
     """
-    known = records()
-    gone = forget(destroyed(known))
-    known = {ctid: owner for ctid, owner in known.items() if ctid not in gone}
-    here = live_on_nfs()
+    forget(destroyed())
+    known, here = records(), live_on_nfs()
     moved = __salt__["vz.manifest"]() or []
     for ctid, owner in known.items():
         if owner["node"] != _node() and owner["store"] == "nfs" and (ctid in here or ctid in moved):
@@ -209,9 +207,10 @@ def destroyed(known=None):
     Of those it leaves the conf under another name, and no private area.  A conf that is only missing is no such sign.
 
     known : None
-        The owner records, where they are at hand.
+        The owner records, where they are at hand; what this node knows by itself is looked at in any case.
 
-    Returns a list of ids; empty while the shares are not mounted.
+    Returns a list of ids; empty while the shares are not mounted.  Raises CommandExecutionError when the SAN does not
+    answer.
 
     CLI Example:
 
@@ -219,20 +218,36 @@ def destroyed(known=None):
 
         salt node001 ringfree_owner.destroyed
     """
+    mine = {ctid for ctid, owner in live_on_nfs().items() if owner == _node()}
+    mine |= {
+        ctid for ctid, owner in (known or {}).items() if (owner["node"], owner["store"]) == (_node(), "nfs")
+    }
+    return _destroyed(sorted(mine))
+
+
+def _destroyed(ctids):
+    """Those of some containers of which the shares show what ``vzctl destroy`` leaves."""
     found = __salt__["ringfree_nfs.in_use"]()
-    if not found["private"]["mounted"] or not found["conf"]["mounted"]:
+    if not ctids or not found["private"]["mounted"] or not found["conf"]["mounted"]:
         return []
     __salt__["vz.must_answer"](found["private"]["mount"])
-    areas, confs = set(os.listdir(found["private"]["mount"])), set(os.listdir(found["conf"]["mount"]))
-    return sorted(
+    areas, confs = (_names(found[share]["mount"]) for share in ("private", "conf"))
+    return [
         ctid
-        for ctid, owner in (records() if known is None else known).items()
-        if (owner["node"], owner["store"]) == (_node(), "nfs")
-        and ".ringfree" in areas
+        for ctid in ctids
+        if ".ringfree" in areas
         and str(ctid) not in areas
         and f"{ctid}.conf" not in confs
         and f"{ctid}.conf.destroyed" in confs
-    )
+    ]
+
+
+def _names(folder):
+    """What is in a directory on a share, by a program that can be left behind when the share hangs."""
+    result = __utils__["ringfree_command.run"](["ls", "-1A", folder], deadline=_settings()["nfs"]["deadline"])
+    if result["rc"] != 0:
+        raise CommandExecutionError(__utils__["ringfree_command.describe"](result))
+    return set(result["out"].splitlines())
 
 
 def forget(ctids):
@@ -243,7 +258,7 @@ def forget(ctids):
     the way back does not start it.
 
     ctids
-        List of ids, all of which :py:func:`destroyed` names.
+        List of ids.
 
     Returns the list.  Raises CommandExecutionError for any other container.
 
@@ -255,7 +270,7 @@ def forget(ctids):
     """
     if not ctids:
         return []
-    other = sorted(set(ctids) - set(destroyed()))
+    other = sorted(set(ctids) - set(_destroyed(ctids)))
     if other:
         raise CommandExecutionError(
             f"containers {', '.join(map(str, other))} were not destroyed by vzctl on the share. Nothing was forgotten."

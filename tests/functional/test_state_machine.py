@@ -243,6 +243,11 @@ class World:
         path = self.copy(ctid, nfs) / "etc/words"
         return set(path.read_text().split()) if path.exists() else set()
 
+    def is_owned(self, ctid):
+        """Whether the live copy of a container is on the share."""
+        path = self.node.san("pbx/.ringfree/owner", ctid)
+        return path.exists() and "store=nfs" in path.read_text()
+
     def manifest(self):
         """The containers that the migration under way moves."""
         path = self.node.folder / "etc/ringfree/manifest.tmp"
@@ -273,6 +278,7 @@ class Night(RuleBasedStateMachine):
         self.alive = {ctid: set() for ctid in CTIDS}  # what must be wherever the container runs
         self.local = {ctid: set() for ctid in CTIDS}  # what was written locally and must stay in that copy
         self.let_go = {ctid: set() for ctid in CTIDS}  # what a discard left on the SAN
+        self.destroyed = set()
         self.rested = None  # how the last run ended, as long as no hand has touched anything since
         self.first = self.world.fresh[STAGES[0]][0]
         self.before = {
@@ -370,6 +376,20 @@ class Night(RuleBasedStateMachine):
         self.world.program("vzctl", verb, ctid)
         self._is_guarded(before)
 
+    @precondition(lambda self: self.world.journal()["state"] == "nfs")
+    @rule(ctid=containers)
+    def a_customer_leaves(self, ctid):
+        """Stopped and destroyed: of the container nothing is left but its old local copy."""
+        if not self.world.copy(ctid, True).is_dir() or not self.world.is_owned(ctid):
+            return
+        self.rested = None
+        self.world.program("vzctl", "stop", ctid)
+        if ctid not in self.world.node.running():
+            self.world.node.destroy(ctid)
+            self.destroyed.add(ctid)
+            self.before.pop(f"{ctid}.conf")
+            self.alive[ctid], self.let_go[ctid] = set(), set()
+
     @rule(moments=st.none() | st.integers(0, 30))
     def the_highstate_comes_by(self, moments):
         """It may be killed as well; no container stops, starts or gets another tree, whatever there is to correct."""
@@ -393,6 +413,8 @@ class Night(RuleBasedStateMachine):
         """A line of its own into a conf, nonsense into a variable."""
         self.rested = None
         undisturbed, line = self._undisturbed(), b"# by hand\n"
+        if what.partition(".")[0] in map(str, self.destroyed):
+            return
         if what.endswith(".conf"):
             folder = self.world.node.folder / ("etc/vz" if what == "vz.conf" else "etc/vz/conf")
             self._append(folder / what, line)
@@ -417,6 +439,7 @@ class Night(RuleBasedStateMachine):
         self.the_snapshot_is_whole()
 
     def what_was_written_is_where_the_container_runs(self):
+        assert not self.destroyed & set(self.world.node.running())
         for ctid in self.world.node.running():
             lost = self.alive[ctid] - self.world.words(ctid, self.world.from_nfs(ctid))
             assert not lost, f"{ctid} runs without {sorted(lost)}"
@@ -526,6 +549,7 @@ class Night(RuleBasedStateMachine):
         assert not variable.exists() or variable.read_text() != "1\n"
         confs = self.world.confs()
         assert {name: confs.get(name) for name in self.before} == self.before
+        assert not {f"{ctid}.conf" for ctid in self.destroyed} & set(confs)
         now = self.world.node.vz_conf.read_bytes()
         assert b"DISABLED" not in now and b"/vz/nfs" not in now
         assert sorted(now.splitlines()) == sorted((self.vz_conf + self.added).splitlines())

@@ -56,6 +56,7 @@ PROGRAMS = {
         }
         rule vzctl.$verb "$@"
         rule vzctl.$verb.$ctid "$@"
+        [ $verb = status ] || [ -e $conf ] || { echo "Container config file does not exist" >&2; exit 14; }
         case $verb in
             status)
                 exist=deleted mount=unmounted run=down
