@@ -91,7 +91,9 @@ def claim(ctids, store, copied=None):
     if foreign:
         raise CommandExecutionError("; ".join(foreign) + ": nothing was written.")
     if store == "nfs":
-        _list({**live_on_nfs(), **dict.fromkeys(ctids, _node())}, void())
+        _list(
+            {**live_on_nfs(), **dict.fromkeys(ctids, _node())}, [ctid for ctid in void() if ctid not in ctids]
+        )
     new = {}
     for ctid in ctids:
         before, bytes_ = known.get(ctid), (copied or {}).get(ctid)

@@ -90,6 +90,8 @@ def _revert(wanted):
         __salt__["cloudstor.mark"]("revert", "verified")
     if all(step["ok"] for step in done if step["what"] in ESSENTIAL):
         __salt__["cloudstor.settle"]("local")
+        # Not before: a way back that is cut short, and typed again, must know what not to bring home.
+        __salt__["ringfree_owner.unlist"](__salt__["ringfree_owner.void"]())
         done.append(_attempt(DISARM, _disarm, "salt-call ringfree_deadman.disarm"))
     return done
 
@@ -476,7 +478,6 @@ def _put_away(folder):
         path = os.path.join(folder, f"{ctid}.conf")
         if os.path.lexists(path):
             os.replace(path, f"{path}.destroyed")
-    __salt__["ringfree_owner.unlist"](gone)
     return [str(ctid) for ctid in gone]
 
 

@@ -460,7 +460,7 @@ def test_the_way_back_is_refused_while_the_node_has_containers_that_were_never_l
     assert not committed.san("pbx/.ringfree/owner/150").exists()
 
 
-@pytest.mark.parametrize("seen", ["", "by a highstate", "without ssh"])
+@pytest.mark.parametrize("seen", ["", "by a highstate", "without ssh", "in a first try"])
 def test_h02_the_way_back_does_not_bring_back_what_was_destroyed(committed, seen):
     """Days later, whether a highstate has seen it or not: its old copy stays as it is, and nothing starts it."""
     call(committed, "vz.stop", [101])
@@ -476,6 +476,11 @@ def test_h02_the_way_back_does_not_bring_back_what_was_destroyed(committed, seen
     committed.rule("umount", f'case "$*" in *etc/vz/conf) {away} ;; esac')
     dry = apply(committed, "cloudstor.reverted", {"data": "discard"}, test=True)
     assert ("101" in dry["changes"], "102" in dry["changes"]) == (False, True)
+    if seen == "in a first try":
+        committed.rule("vzctl.start.102", "exit 8")
+        call(committed, "ringfree_revert.revert", data="discard")
+        assert (call(committed, "cloudstor.state"), committed.running()) == ("in_flight", [104])
+        committed.rule("vzctl.start.102", "")
     done = call(committed, "ringfree_revert.revert", data="discard")
     failed = [step["what"] for step in done if not step["ok"]]
     assert failed == (["the share knows that the live copies are local"] if seen == "without ssh" else [])
@@ -488,6 +493,16 @@ def test_h02_the_way_back_does_not_bring_back_what_was_destroyed(committed, seen
     assert sorted(committed.private(101).rglob("*")) == old
     assert (committed.folder / "etc/ringfree/on-nfs").read_text() == ""
     assert call(committed, "vz.manifest") == [102, 104]
+
+
+@pytest.mark.parametrize("store", ["local", "nfs"])
+def test_a_container_that_moves_has_no_void_copy_here(fleet, store):
+    """Its id was that of one that was destroyed in an earlier migration."""
+    listed = fleet.folder / "etc/ringfree/on-nfs"
+    listed.parent.mkdir(parents=True, exist_ok=True)
+    listed.write_text("101 -\n102 -\n")
+    call(fleet, "ringfree_owner.claim", [101], store)
+    assert call(fleet, "ringfree_owner.void") == [102]
 
 
 def test_h02_the_way_back_does_not_put_an_old_copy_in_the_place_of_a_new_container(committed):
