@@ -121,10 +121,15 @@ def test_h12_no_container_is_made_over_that_of_another_node(lab, before):
     ours = lab.on(NODE, "sh", "-c", "cat /etc/vz/conf/103.conf /vz/nfsprivate/.ringfree/owner/103")
     code, said = lab.try_on(OTHER, "vzctl", "create", "103", "--layout", "simfs")
     assert code == 44 and "Private area already exists" in said, said
+    seen = ("ls", "-d", "/vz/nfsprivate/103")  # the client keeps what it knows of the share for a while
     lab.on("san1", "mv", "/rf-images/pbx/103", "/rf-images/pbx/away")
-    code, said = lab.try_on(OTHER, "vzctl", "create", "103", "--layout", "simfs")
+    try:
+        wait_for(lambda: lab.try_on(OTHER, *seen)[0] == 2, "the private area to be away", 60)
+        code, said = lab.try_on(OTHER, "vzctl", "create", "103", "--layout", "simfs")
+    finally:
+        lab.on("san1", "mv", "-T", "/rf-images/pbx/away", "/rf-images/pbx/103")
+        wait_for(lambda: lab.try_on(NODE, *seen)[0] == 0, "the private area to be back", 60)
     assert code == 79 and f"container 103 belongs to {NODE}, not to {OTHER}" in said, said
-    lab.on("san1", "mv", "/rf-images/pbx/away", "/rf-images/pbx/103")
     assert lab.on(NODE, "sh", "-c", "cat /etc/vz/conf/103.conf /vz/nfsprivate/.ringfree/owner/103") == ours
 
 
