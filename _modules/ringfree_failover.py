@@ -528,7 +528,7 @@ def _end(to):
 # --- by force ---------------------------------------------------------------------------------------------------------
 
 
-def end_by_force(source, lazily=True):
+def end_by_force(source, lazily=SHARES):
     """
     End what hangs on a SAN that does not answer, and unmount its shares.  What was not written yet is lost.
 
@@ -541,11 +541,11 @@ def end_by_force(source, lazily=True):
     source
         The address of the SAN.
 
-    lazily : True
-        Whether what is still mounted may be taken out of sight.  Without that a share that is busy stays mounted.
+    lazily : ('conf', 'root', 'private')
+        The shares that may be taken out of sight.
 
-    Returns text.  Raises CommandExecutionError when the SAN answers, a process of a container lives, or something else
-    is still mounted.
+    Returns text.  Raises CommandExecutionError when the SAN answers, a process of a container lives, or something is
+    still mounted.
 
     CLI Example:
 
@@ -574,13 +574,14 @@ def end_by_force(source, lazily=True):
             f"processes {_list(alive)} of containers still live on {name} ({source}), which does not answer: "
             f"{words}. End them on the node ('kill -9'), then go on"
         )
-    for point in _left(source) if lazily else []:
-        _umount([point], ["-f", "-l"], steps)
-    left = [point for point in _left(source) if lazily or point not in _mounted_shares(source)]
+    keep = [_settings()["shares"][share]["mount"] for share in SHARES if share not in lazily]
+    for point in _left(source):
+        if point not in keep:
+            _umount([point], ["-f", "-l"], steps)
+    left = _left(source)
     if left:
-        users = "".join(__salt__["ringfree_nfs.users"](point) for point in left)
         raise CommandExecutionError(
-            f"{', '.join(left)} is still mounted from the dead SAN: {'; '.join(steps)}.{users}"
+            f"{', '.join(left)} is still mounted from the dead SAN: {'; '.join(steps)}"
         )
     return f"{len(there)} containers, by force: {', '.join(steps)}"
 

@@ -242,13 +242,13 @@ def _stop(data):
     """
     Whatever of the manifest runs from the share, or is mounted from it, is stopped.
 
-    What hangs on a dead SAN is ended by force where its data is let go; else it waits for the SAN.  Nothing is taken
-    out of sight: what is busy then keeps its mount, and is named.
+    What hangs on a dead SAN is ended by force where its data is let go; else it waits for the SAN.  The conf share is
+    never taken out of sight: the snapshot is restored where it was.
     """
     there = _there()
     source = (__salt__["ringfree_nfs.in_use"]()["private"]["source"] or "").partition(":")[0]
     if there and source and data == "discard" and _is_dead():
-        return __salt__["ringfree_failover.end_by_force"](source, lazily=False)
+        return __salt__["ringfree_failover.end_by_force"](source, lazily=("root", "private"))
     wanted = __salt__["cloudstor.settings"]()["stop"]
     __salt__["vz.stop"](list(reversed(there)), wanted["workers"], wanted["deadline"])
     return f"{len(there)} containers"

@@ -1,7 +1,6 @@
 """The state that brings a node back to local storage: from anywhere, byte for byte, as much as can be done."""
 
 import json
-import shutil
 
 import pytest
 from fake_node import FENCE
@@ -495,34 +494,6 @@ def test_h13_what_hangs_on_a_dead_san_goes_home_where_its_data_is_let_go(dead_sa
     dead_san.heal()
     good(revert(dead_san, "discard"))
     assert dead_san.owner(101)["store"] == "local"
-
-
-def test_h13_a_store_of_a_dead_san_that_is_busy_is_named_and_never_hidden(dead_san):
-    """Somebody's shell: the containers run at home all the same; once it is gone the same rollback ends it."""
-    store = f"{dead_san.folder}/vz/nfsprivate"
-    shell = dead_san.folder / "proc/4711"
-    (shell / "fd").mkdir(parents=True)
-    (shell / "cwd").symlink_to(f"{store}/101")
-    (shell / "comm").write_text("bash\n")
-    dead_san.rule(
-        "umount", f'[ "$*" != "-f {store}" ] || {{ echo busy >&2; exit 32; }}; [ "$1" = -f ] || exec sleep 60'
-    )
-    result = revert(dead_san, "discard")
-    assert result["result"] is False
-    for words in (f"{store} is still mounted", "In use by process 4711 (bash)", "umount", "in flight"):
-        assert words in result["comment"], result["comment"]
-    assert "still runs from the share" not in result["comment"]
-    assert dead_san.running() == [101, 102, 104]
-    table = (dead_san.folder / "proc/mountinfo").read_text()
-    assert all(
-        f" {dead_san.private(ctid)} {dead_san.folder}/vz/root/{ctid} " in table for ctid in (101, 102, 104)
-    )
-    assert not [call for call in dead_san.calls("umount") if "-l" in call]
-    dead_san.heal()
-    shutil.rmtree(shell)
-    good(revert(dead_san, "discard"))
-    assert "nfs" not in (dead_san.folder / "proc/mountinfo").read_text()
-    assert dead_san.running() == [101, 102, 104] and local_side(dead_san) == dead_san.before
 
 
 def test_h13_what_hangs_on_a_dead_san_is_left_where_its_data_is_wanted(dead_san):
