@@ -407,22 +407,16 @@ def _consider_replaced(found, around, path):
 
 def _around():
     """What processes hold and what every mount namespace has mounted: ``{"links": [...], "tables": [...]}``."""
-    links, tables, seen = [], [(None, __salt__["vz.mounts"]())], set()
+    tables, seen = [(None, __salt__["vz.mounts"]())], set()
     for pid in filter(str.isdigit, os.listdir(PROC)):
         folder = f"{PROC}/{pid}"
-        names = ["cwd", "root", "exe"]
-        with contextlib.suppress(OSError):
-            names += [f"fd/{name}" for name in os.listdir(f"{folder}/fd")]
-        for name in names:
-            with contextlib.suppress(OSError):
-                links.append((pid, os.readlink(f"{folder}/{name}")))
         with contextlib.suppress(OSError, ValueError):
             space = os.readlink(f"{folder}/ns/mnt") if os.path.lexists(f"{folder}/ns/mnt") else pid
             if space not in seen:
                 with open(f"{folder}/mountinfo", encoding="utf-8", errors="surrogateescape") as stream:
                     tables.append((pid, __utils__["ringfree_mounts.parse"](stream.read())))
                 seen.add(space)
-    return {"links": links, "tables": tables}
+    return {"links": __utils__["ringfree_command.links"](PROC), "tables": tables}
 
 
 def _place(path, around):

@@ -332,55 +332,25 @@ def unmount(target):
         result = __utils__["ringfree_command.run"](["umount", "-f", target], deadline=deadline)
     if _mounted(target):
         said = __utils__["ringfree_command.describe"](result)
-        below = f" Mounted from it: {', '.join(on_it)}." if on_it else ""
-        raise CommandExecutionError(f"{target} is still mounted: {said}{below}{users(target)}")
+        said = [f"{target} is still mounted: {said.rstrip('.')}."]
+        said += [f"Mounted from it: {', '.join(on_it)}."] if on_it else []
+        users = _users(target)
+        said += [f"In use by process {', '.join(users)}."] if users else []
+        raise CommandExecutionError(" ".join(said))
     return True
 
 
-def users(target):
-    """
-    Which processes keep a mount busy: a working directory, a root, a program or an open file is on it.
-
-    Only links in /proc are read, which touches no file on the share: it may hang.
-
-    target
-        The mount point.
-
-    Returns a sentence, with a blank before it; empty when none is seen.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt node001 ringfree_nfs.users /vz/nfsprivate
-    """
+def _users(target):
+    """The processes that keep a mount busy, with their names."""
     real = __utils__["ringfree_mounts.real_path"](__salt__["vz.mounts"](), target)
-    found = [
-        f"{pid} ({_name_of(pid)})"
-        for pid in sorted(filter(str.isdigit, os.listdir(PROC)), key=int)
-        if any(link == real or link.startswith(f"{real}/") for link in _links(f"{PROC}/{pid}"))
-    ]
-    return f" In use by process {', '.join(found)}." if found else ""
-
-
-def _links(folder):
-    """Where a process is and what it has open."""
-    try:
-        names = ["cwd", "root", "exe", *(f"fd/{name}" for name in os.listdir(f"{folder}/fd"))]
-    except OSError:
-        return []  # it has ended
-    found = []
-    for name in names:
-        try:
-            found.append(os.readlink(f"{folder}/{name}"))
-        except OSError:
-            continue  # closed meanwhile
-    return found
+    found = __utils__["ringfree_command.links"](PROC)
+    pids = {pid for pid, link in found if link == real or link.startswith(f"{real}/")}
+    return [f"{pid} ({_name_of(pid)})" for pid in sorted(pids, key=int)]
 
 
 def _name_of(pid):
     try:
-        with open(f"{PROC}/{pid}/comm") as stream:
+        with open(f"{PROC}/{pid}/comm", encoding="utf-8", errors="replace") as stream:
             return stream.read().strip()
     except OSError:
         return "ended"

@@ -5,6 +5,7 @@ Salt's ``cmd.run_all`` waits for a timed-out child to die.  A child that hangs o
 die, so that wait would hang the whole job; here such a child is killed, left behind and reported.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -123,6 +124,28 @@ def born(pid):
             return int(stream.read().rsplit(b")", 1)[1].split()[19])
     except (OSError, IndexError, ValueError):
         return None
+
+
+def links(proc):
+    """
+    What processes hold: working directories, roots, programs and open files.
+
+    Only links in /proc are read, which touches no file that they lead to: it may be on a share that hangs.
+
+    proc
+        Where /proc is.
+
+    Returns a list of ``(process id, path)``, both text.
+    """
+    found = []
+    for pid in filter(str.isdigit, os.listdir(proc)):
+        names = ["cwd", "root", "exe"]
+        with contextlib.suppress(OSError):
+            names += [f"fd/{name}" for name in os.listdir(f"{proc}/{pid}/fd")]
+        for name in names:
+            with contextlib.suppress(OSError):
+                found.append((pid, os.readlink(f"{proc}/{pid}/{name}")))
+    return found
 
 
 def last_words(result, lines=3):

@@ -181,7 +181,7 @@ def test_a_busy_share_names_the_processes_that_use_it(fake_node, nfs, point):
     (fake_node.folder / "proc/4713/comm").unlink()
     (fake_node.folder / "proc/4714").mkdir()
     with pytest.raises(
-        CommandExecutionError, match=r"busy In use by process 4711 \(bash\), 4713 \(ended\)\."
+        CommandExecutionError, match=r"busy\. In use by process 4711 \(bash\), 4713 \(ended\)\."
     ):
         nfs("unmount", point)
 
