@@ -528,7 +528,7 @@ def _end(to):
 # --- by force ---------------------------------------------------------------------------------------------------------
 
 
-def end_by_force(source, lazily=SHARES):
+def end_by_force(source, lazily=True):
     """
     End what hangs on a SAN that does not answer, and unmount its shares.  What was not written yet is lost.
 
@@ -541,11 +541,13 @@ def end_by_force(source, lazily=SHARES):
     source
         The address of the SAN.
 
-    lazily : ('conf', 'root', 'private')
-        The shares that may be taken out of sight.
+    lazily : True
+        Whether all that is still mounted may be taken out of sight.  Without that only the root share is, and only
+        when nothing holds it but roots of containers: no path leads to those any more, as it would lead through the
+        dead share.
 
     Returns text.  Raises CommandExecutionError when the SAN answers, a process of a container lives, or something is
-    still mounted.
+    still mounted; without ``lazily`` not for a share that something holds.
 
     CLI Example:
 
@@ -558,7 +560,7 @@ def end_by_force(source, lazily=SHARES):
     steps = []
     for options in ([], ["-f"]):
         _umount(_mounted_shares(source), options, steps)
-    there = _there()
+    there = [ctid for ctid in _there() if not _is_home(ctid)]
     commands = {ctid: ["vzctl", "stop", str(ctid), "--fast"] for ctid in there}
     said = {}
     for ctid, result in __utils__["ringfree_command.run_many"](
@@ -574,16 +576,36 @@ def end_by_force(source, lazily=SHARES):
             f"processes {_list(alive)} of containers still live on {name} ({source}), which does not answer: "
             f"{words}. End them on the node ('kill -9'), then go on"
         )
-    keep = [_settings()["shares"][share]["mount"] for share in SHARES if share not in lazily]
-    for point in _left(source):
-        if point not in keep:
-            _umount([point], ["-f", "-l"], steps)
-    left = _left(source)
+    for point in _left(source) if lazily else _unreachable(source):
+        _umount([point], ["-f", "-l"], steps)
+    if not lazily:  # a root was a user of the private share, too
+        _umount(_mounted_shares(source), ["-f"], steps)
+    left = [point for point in _left(source) if lazily or point not in _mounted_shares(source)]
     if left:
         raise CommandExecutionError(
             f"{', '.join(left)} is still mounted from the dead SAN: {'; '.join(steps)}"
         )
     return f"{len(there)} containers, by force: {', '.join(steps)}"
+
+
+def _is_home(ctid):
+    """Whether a container runs from local storage by now; its old root may still be mounted on the dead SAN."""
+    try:
+        proof = __salt__["vz.root_mount"](ctid)
+    except CommandExecutionError:  # its conf is on the dead SAN, too
+        return False
+    return proof["ok"] and not proof["nfs"]
+
+
+def _unreachable(source):
+    """
+    The root share, when it is mounted only because roots of containers are.
+
+    No system call ends those one by one: the kernel looks their paths up on the share, which hangs, or is gone.
+    """
+    root = _settings()["shares"]["root"]["mount"]
+    wanted = root in _mounted_shares(source) and _there() and not __salt__["ringfree_nfs.users"](root)
+    return [root] if wanted else []
 
 
 def _umount(points, options, steps):

@@ -334,14 +334,29 @@ def unmount(target):
         said = __utils__["ringfree_command.describe"](result)
         said = [f"{target} is still mounted: {said.rstrip('.')}."]
         said += [f"Mounted from it: {', '.join(on_it)}."] if on_it else []
-        users = _users(target)
-        said += [f"In use by process {', '.join(users)}."] if users else []
+        held = users(target)
+        said += [f"In use by process {', '.join(held)}."] if held else []
         raise CommandExecutionError(" ".join(said))
     return True
 
 
-def _users(target):
-    """The processes that keep a mount busy, with their names."""
+def users(target):
+    """
+    The processes that keep a mount busy: their working directories, programs and open files.
+
+    Nothing on the mount is looked at, so that the answer comes also while its server is silent.
+
+    target
+        The mount point.
+
+    Returns a list of texts, ``PID (name)``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_nfs.users /vz/nfsprivate
+    """
     real = __utils__["ringfree_mounts.real_path"](__salt__["vz.mounts"](), target)
     found = __utils__["ringfree_command.links"](PROC)
     pids = {pid for pid, link in found if link == real or link.startswith(f"{real}/")}

@@ -8,6 +8,7 @@ start.
 :configuration: the pillar ``ringfree`` (``rollback``, ``start``, ``stop``)
 """
 
+import contextlib
 import logging
 import os
 import signal
@@ -79,12 +80,13 @@ def revert(data=None):
 
 def _revert(wanted):
     """Every sub-step, and the state of the node that comes of them."""
-    on_share = _live_on_share()
+    dead = _is_dead()
+    on_share = _live_on_share(dead)
     if __salt__["cloudstor.state"]() == "nfs":
         _must_have_a_home()
         __salt__["cloudstor.settle"]("in_flight")
     __salt__["cloudstor.mark"]("revert", "intent", note=wanted)
-    done = [_attempt(*step) for step in _steps(wanted, on_share, _written_to(on_share))]
+    done = [_attempt(*step) for step in _steps(wanted, dead, on_share, _written_to(on_share))]
     __salt__["cloudstor.mark"]("revert", "done")
     if all(step["ok"] for step in done):
         __salt__["cloudstor.mark"]("revert", "verified")
@@ -108,7 +110,7 @@ def _is_open():
     return found["state"] != "local" or "verified" not in found["steps"].get("revert", {"verified": None})
 
 
-def _steps(wanted, on_share, written_to):
+def _steps(wanted, dead, on_share, written_to):
     """The sub-steps in order: what, function, and what to type on the node when it fails."""
     shares = __salt__["cloudstor.settings"]()["shares"]
     conf = shares["conf"]["mount"]
@@ -117,7 +119,7 @@ def _steps(wanted, on_share, written_to):
     silent = []  # containers that were waited for in vain
     steps = [
         (GUARD, _guard, "echo 'DISABLED=\"yes\"' >> /etc/vz/vz.conf"),
-        (STOP, lambda: _stop(wanted), "vzctl stop CTID"),
+        (STOP, lambda: _stop(wanted, dead), "vzctl stop CTID"),
         ("files changed on NFS are listed", lambda: _list_changes(written_to), "the copies stay on the SAN"),
     ]
     if wanted == "sync_back":
@@ -171,7 +173,9 @@ def plan():
     if not _is_open():
         return {}
     _must_have_homes()
-    now, gone = __salt__["cloudstor.state"](), _destroyed()
+    now = __salt__["cloudstor.state"]()
+    # A way back in flight does not ask beforehand: a silent SAN would keep its containers down for that time.
+    gone = _destroyed() if now == "nfs" or __opts__["test"] else []
     if now == "nfs":
         _must_have_a_home(gone)
     if now == "local":
@@ -195,14 +199,13 @@ def _destroyed():
         return []
 
 
-def _live_on_share():
+def _live_on_share(dead):
     """The containers whose live copy is on the share: its own records say so, or, when it is silent, the journal."""
-    try:
-        known = __salt__["ringfree_owner.note"]()
-        mine = __salt__["cloudstor.node"]()
-        return [ctid for ctid, owner in known.items() if owner["node"] == mine and owner["store"] == "nfs"]
-    except CommandExecutionError:
-        return (__salt__["vz.manifest"]() or []) if __salt__["cloudstor.reached"]("owner", "intent") else []
+    with contextlib.suppress(CommandExecutionError):
+        if not dead:  # over an ssh connection that stood before, asking it would take a minute
+            known, mine = __salt__["ringfree_owner.note"](), __salt__["cloudstor.node"]()
+            return [ctid for ctid, owner in known.items() if (owner["node"], owner["store"]) == (mine, "nfs")]
+    return (__salt__["vz.manifest"]() or []) if __salt__["cloudstor.reached"]("owner", "intent") else []
 
 
 def _must_have_a_home(gone=()):
@@ -238,24 +241,23 @@ def _guard():
     __salt__["vz.configure"]({"DISABLED": "yes"})
 
 
-def _stop(data):
+def _stop(data, dead):
     """
     Whatever of the manifest runs from the share, or is mounted from it, is stopped.
 
-    What hangs on a dead SAN is ended by force where its data is let go; else it waits for the SAN.  The conf share is
-    never taken out of sight: the snapshot is restored where it was.
+    What hangs on a dead SAN is ended by force where its data is let go; else it waits for the SAN.  A share that
+    something holds is not taken out of sight: it keeps its mount, and the holder is named where it is unmounted.
     """
-    there = _there()
-    source = (__salt__["ringfree_nfs.in_use"]()["private"]["source"] or "").partition(":")[0]
-    if there and source and data == "discard" and _is_dead():
-        return __salt__["ringfree_failover.end_by_force"](source, lazily=("root", "private"))
-    wanted = __salt__["cloudstor.settings"]()["stop"]
+    mounted = [share["source"] for share in __salt__["ringfree_nfs.in_use"]().values() if share["source"]]
+    if dead and mounted and data == "discard":
+        return __salt__["ringfree_failover.end_by_force"](mounted[0].partition(":")[0], lazily=False)
+    there, wanted = _there(), __salt__["cloudstor.settings"]()["stop"]
     __salt__["vz.stop"](list(reversed(there)), wanted["workers"], wanted["deadline"])
     return f"{len(there)} containers"
 
 
 def _is_dead():
-    """Whether the SAN does not answer, asked more than once: it may only be slow."""
+    """Whether shares are mounted and do not answer, asked more than once: the SAN may only be slow."""
     return all(__salt__["ringfree_nfs.silent"]() for _ in range(3))
 
 

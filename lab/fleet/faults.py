@@ -37,6 +37,11 @@ def _link_down(lab, host):
 
 def _link_up(lab, host):
     network.set_link(lab.keeper(), host.name, "up")
+    # After a long outage TCP tries again only every minute or two, and a minion is as good as away for so long. When
+    # its connection to the master is closed it makes a new one at once.
+    _on(
+        lab, host, "ss", "-K", "( dport = 4505 or dport = 4506 or sport = 4505 or sport = 4506 )", check=False
+    )
 
 
 # --- the NFS server --------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The state that brings a node back to local storage: from anywhere, byte for byte, as much as can be done."""
 
 import json
+import shutil
 
 import pytest
 from fake_node import FENCE
@@ -489,11 +490,98 @@ def test_h13_what_hangs_on_a_dead_san_goes_home_where_its_data_is_let_go(dead_sa
     assert "nfs" not in (dead_san.folder / "proc/mountinfo").read_text()
     _, _, _, *stops = dead_san.calls("vzctl stop")  # after those of the migration
     assert stops and all("--fast" in call for call in stops)
-    assert not [call for call in dead_san.calls("umount") if "-l" in call.split()]
+    assert lazy_unmounts(dead_san) == []
     assert json.loads((dead_san.folder / "var/journal.json").read_text())["state"] == "local"
     dead_san.heal()
     good(revert(dead_san, "discard"))
     assert dead_san.owner(101)["store"] == "local"
+
+
+def test_h13_a_store_of_a_dead_san_that_is_busy_is_named_and_never_hidden(dead_san):
+    """Somebody's shell: the containers run at home all the same; once it is gone the same rollback ends it."""
+    store = f"{dead_san.folder}/vz/nfsprivate"
+    shell = somebody(dead_san, f"{store}/101")
+    dead_san.rule(
+        "umount", f'[ "$*" != "-f {store}" ] || {{ echo busy >&2; exit 32; }}; [ "$1" = -f ] || exec sleep 60'
+    )
+    result = revert(dead_san, "discard")
+    assert result["result"] is False
+    for words in (f"{store} is still mounted", "In use by process 4711 (bash)", "umount", "in flight"):
+        assert words in result["comment"], result["comment"]
+    assert "still runs from the share" not in result["comment"]
+    assert dead_san.running() == [101, 102, 104]
+    assert all(
+        f" {dead_san.private(ctid)} {dead_san.folder}/vz/root/{ctid} " in mounted(dead_san)
+        for ctid in (101, 102, 104)
+    )
+    assert lazy_unmounts(dead_san) == []
+    dead_san.heal()
+    shutil.rmtree(shell)
+    good(revert(dead_san, "discard"))
+    assert "nfs" not in mounted(dead_san)
+    assert dead_san.running() == [101, 102, 104] and local_side(dead_san) == dead_san.before
+
+
+UNREACHABLE = """
+    case "$*" in
+        *{roots}/*) echo not connected >&2; exit 32 ;;
+        "-f -l {roots}") locked sed -i '\\# {roots}/#d' $W/proc/mountinfo ;;
+        *{roots}) echo busy >&2; exit 32 ;;
+        -f*) ;;
+        *) exec sleep 60 ;;
+    esac
+"""
+DOWN_BUT_MOUNTED = "rm $W/proc/running/$ctid; exit 51"
+
+
+def test_h13_roots_that_no_path_leads_to_any_more_go_with_the_share_that_they_lie_in(dead_san):
+    """The kernel looks for them on the dead share, by which no unmount of their own can find them."""
+    roots = f"{dead_san.folder}/vz/nfsroot"
+    dead_san.rule("umount", UNREACHABLE.format(roots=roots))
+    dead_san.rule("vzctl.stop", DOWN_BUT_MOUNTED)
+    revert(dead_san, "discard")
+    assert dead_san.running() == [101, 102, 104]
+    assert "nfs" not in mounted(dead_san)
+    assert lazy_unmounts(dead_san) == [f"umount -f -l {roots}"]
+    assert json.loads((dead_san.folder / "var/journal.json").read_text())["state"] == "local"
+
+
+def test_h13_roots_that_somebody_holds_are_not_taken_out_of_sight(dead_san):
+    """Once nobody does, the same rollback ends them, although the SAN is still away and the private share gone."""
+    roots = f"{dead_san.folder}/vz/nfsroot"
+    shell = somebody(dead_san, f"{roots}/102/var/log")
+    dead_san.rule("umount", UNREACHABLE.format(roots=roots))
+    dead_san.rule("vzctl.stop", DOWN_BUT_MOUNTED)
+    result = revert(dead_san, "discard")
+    assert result["result"] is False
+    for words in (f"{roots} is still mounted", "In use by process 4711 (bash)", "in flight"):
+        assert words in result["comment"], result["comment"]
+    assert f" {roots} " in mounted(dead_san) and lazy_unmounts(dead_san) == []
+    assert f" {dead_san.folder}/vz/nfsprivate " not in mounted(dead_san)
+    assert dead_san.running() == [101, 102, 104]
+    shutil.rmtree(shell)
+    stops = dead_san.calls("vzctl stop")
+    revert(dead_san, "discard")
+    assert dead_san.calls("vzctl stop") == stops
+    assert "nfs" not in mounted(dead_san) and dead_san.running() == [101, 102, 104]
+    assert json.loads((dead_san.folder / "var/journal.json").read_text())["state"] == "local"
+
+
+def somebody(node, folder):
+    """A shell of an admin, with a working directory."""
+    shell = node.folder / "proc/4711"
+    (shell / "fd").mkdir(parents=True)
+    (shell / "cwd").symlink_to(folder)
+    (shell / "comm").write_text("bash\n")
+    return shell
+
+
+def mounted(node):
+    return (node.folder / "proc/mountinfo").read_text()
+
+
+def lazy_unmounts(node):
+    return [call for call in node.calls("umount") if "-l" in call.split()]
 
 
 def test_h13_what_hangs_on_a_dead_san_is_left_where_its_data_is_wanted(dead_san):
