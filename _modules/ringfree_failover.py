@@ -589,12 +589,15 @@ def end_by_force(source, lazily=True):
 
 
 def _is_home(ctid):
-    """Whether a container runs from local storage by now; its old root may still be mounted on the dead SAN."""
+    """Whether a container is mounted elsewhere by now; its old root may still be there, on the dead SAN."""
     try:
-        proof = __salt__["vz.root_mount"](ctid)
+        root = __salt__["vz.config"](ctid)["root"] or ""
+        return (
+            os.path.dirname(root) != _settings()["shares"]["root"]["mount"]
+            and (__salt__["vz.root_mount"](ctid)["ok"])
+        )
     except CommandExecutionError:  # its conf is on the dead SAN, too
         return False
-    return proof["ok"] and not proof["nfs"]
 
 
 def _unreachable(source):

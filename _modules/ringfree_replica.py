@@ -377,7 +377,7 @@ def _copy(source, target, ctids, nodes, turn, by, dry_run=False, node=None):
         result = __utils__["ringfree_command.run"](argv, deadline=wanted["deadline"] + 30)
         _must_be_good(result, running=not dry_run, target=target)
         differences += __utils__["ringfree_sync.differences"](result["out"]) if dry_run else []
-    return differences
+    return __utils__["ringfree_replica.own"](differences)
 
 
 def _command(by, source, target, share, rules, turn, dry_run, node):

@@ -303,6 +303,22 @@ def filters(share, ctids, nodes=()):
     return [*(f"--include={name}" for name in names), f"--exclude=/{FOLDER}/**", "--exclude=/*"]
 
 
+def own(differences):
+    """
+    Leave out what other nodes do: they write their records and containers side by side with a copy of this one's.
+
+    That changes the time of the folders that are everybody's, and of these nothing else can.
+
+    differences
+        List of itemised differences of rsync.
+
+    Returns those that count.
+    """
+    everybodys = {"./", *(f"{FOLDER}/{name}" for name in ("", "owner/", f"{LIVE}/"))}
+    passing = {f".d..t...... {folder}" for folder in everybodys}
+    return [line for line in differences if line not in passing]
+
+
 def turn_file(node=None):
     """
     Where the word of a copy is kept on its target.

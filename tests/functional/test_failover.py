@@ -148,6 +148,18 @@ def test_a_copy_that_fails_leaves_the_old_marker(node):
     assert node.second("pbx/.ringfree/replica").read_text() == before
 
 
+@pytest.mark.parametrize(
+    ("line", "counts"), [(".d..t...... .ringfree/", False), (".d..t...... 101/etc/", True)]
+)
+def test_the_last_copy_counts_differences_but_not_what_other_nodes_write_meanwhile(node, line, counts):
+    node.rule("rsync", f'case "$*" in *--dry-run*--include=/101/*) echo "{line}" ;; esac')
+    done = failover(node, "secondary")
+    if counts:
+        assert f"1 differences between both SANs after the last copy, such as '{line}'" in done["comment"]
+    else:
+        good(done)
+
+
 def test_the_san_itself_can_copy(node):
     """from: san: the command goes to the SAN in use, quoted for the shell there, with an end of its own."""
     node.pillar["replication"]["from"] = "san"

@@ -33,34 +33,73 @@ def before(lab):
     return checker.remember(lab, [NODE])[NODE]
 
 
-def test_the_san_dies_while_the_last_changes_are_copied(lab, before):
+@pytest.fixture
+def away(lab):
+    """Cuts the SAN off, which is whole again when a test begins."""
+    lab.run("heal")
+    wait_for(lambda: lab.try_on(NODE, "ping", "-c1", "-W1", "10.77.0.21")[0] == 0, "the SAN", 60)
+    return lambda: lab.must("fault", "link-down", "san1")
+
+
+def back(lab):
+    """Once the SAN is there again the rollback ends what only it could be told."""
+    lab.run("heal")
+    command = lab.start("salt-run", "state.orch", "rollback", "pillar=" + json.dumps({"nodes": [NODE]}))
+    assert command.wait() == 0, command.err
+
+
+def all_but_the_owner_records(lab, before):
+    """What is not as before, without what only the SAN can be told: that the live copies are local again."""
+    return [fault for fault in local_side.faults(lab, NODE, before) if "the owner record" not in fault]
+
+
+def test_the_san_dies_before_it_is_mounted(lab, before, away):
+    """The containers have not even been stopped, and run on in the same processes."""
+    command = start(lab)
+    wait_for(lambda: command.said("node001 snapshot ok") or command.ended, "the snapshot", 300)
+    away()
+    run = Run(command)
+    assert run.code == 1, run
+    assert f"{NODE} is back on local storage, 3 of 3 containers answer." in run.err, run
+    assert all_but_the_owner_records(lab, before) == []
+    assert checker.remember(lab, [NODE])[NODE]["inits"] == before["inits"]
+
+
+def test_the_san_dies_while_the_last_changes_are_copied(lab, before, away):
     """The node is wholly at home, by itself, while the SAN is still away."""
     command = start(lab)
     wait_for(lambda: command.said("node001 sync ...") or command.ended, "the final copy", 300)
-    lab.must("fault", "link-down", "san1")
+    away()
     run = Run(command)
     assert run.code == 1, run
     assert f"{NODE} is back on local storage, 3 of 3 containers answer." in run.err, run
     assert local_side.faults(lab, NODE, before) == []
 
 
-def test_the_san_dies_under_containers_that_start_from_it(lab, before):
+def test_the_san_dies_under_containers_that_start_from_it(lab, before, away):
     """What hangs is ended by force, as its data is let go; the node is wholly at home while the SAN is still away."""
-    # heal also waits for the minion of the SAN, which takes its time to notice that its link is back.
-    lab.run("heal")
-    wait_for(lambda: lab.try_on(NODE, "ping", "-c1", "-W1", "10.77.0.21")[0] == 0, "the SAN", 60)
     gate = Gate(lab, NODE)
     gate.close()
     command = start(lab)
     gate.wait(command)
-    lab.must("fault", "link-down", "san1")
+    away()
     gate.open()
     run = Run(command)
     assert run.code == 1, run
     assert f"{NODE} is back on local storage, 3 of 3 containers answer." in run.err, run
-    # What only the SAN can be told, that the live copies are local again, is open, and done once it is back.
-    assert [fault for fault in local_side.faults(lab, NODE, before) if "the owner record" not in fault] == []
-    lab.run("heal")
+    assert all_but_the_owner_records(lab, before) == []
+    back(lab)
+    assert local_side.faults(lab, NODE, before) == []
+
+
+def test_back_from_a_share_that_hangs_under_running_containers(lab, before, away):
+    """H13: days after the commit the SAN dies for good, and a rollback by hand brings the telephones back."""
+    run = Run(start(lab))
+    assert run.code == 0, run
+    away()
     command = lab.start("salt-run", "state.orch", "rollback", "pillar=" + json.dumps({"nodes": [NODE]}))
-    assert command.wait() == 0, command.err
+    assert command.wait() == 1, command.err
+    assert f"{NODE} is back on local storage, 3 of 3 containers answer." in command.err, command.err
+    assert all_but_the_owner_records(lab, before) == []
+    back(lab)
     assert local_side.faults(lab, NODE, before) == []

@@ -80,7 +80,7 @@ def sub_steps():
     module = revert_module()
     shares = {name: {"mount": f"/{name}"} for name in ("private", "root", "conf")}
     module.__salt__ = {"cloudstor.settings": lambda: {"shares": shares}}
-    return [*(name for name, *_ in module._steps("sync_back", [], [])), module.DISARM]
+    return [*(name for name, *_ in module._steps("sync_back", False, [], [])), module.DISARM]
 
 
 def points(run):

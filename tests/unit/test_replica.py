@@ -199,6 +199,14 @@ def receive(folder, turn, wait=0, program="true"):
     return subprocess.run(words, capture_output=True, text=True)
 
 
+def test_the_time_of_a_folder_that_all_nodes_write_to_is_no_difference():
+    passing = [".d..t...... ./", ".d..t...... .ringfree/", ".d..t...... .ringfree/owner/"]
+    passing += [".d..t...... .ringfree/live/"]
+    counts = [".d..t...... 101/", ".d...p..... .ringfree/", "<f..t...... .ringfree/owner/101"]
+    counts += ["*deleting   101/etc/old", "<f+++++++++ 101.conf"]
+    assert replica.own([*passing, *counts]) == counts
+
+
 def test_h27_a_copy_planned_before_a_failover_is_not_written_after_it(tmp_path):
     """The failover takes its turn on the target; what has not begun then cannot begin any more."""
     folder = tmp_path / ".ringfree"
