@@ -592,10 +592,8 @@ def _is_home(ctid):
     """Whether a container is mounted elsewhere by now; its old root may still be there, on the dead SAN."""
     try:
         root = __salt__["vz.config"](ctid)["root"] or ""
-        return (
-            os.path.dirname(root) != _settings()["shares"]["root"]["mount"]
-            and (__salt__["vz.root_mount"](ctid)["ok"])
-        )
+        on_share = os.path.dirname(root) == _settings()["shares"]["root"]["mount"]
+        return not on_share and __salt__["vz.root_mount"](ctid)["ok"]
     except CommandExecutionError:  # its conf is on the dead SAN, too
         return False
 

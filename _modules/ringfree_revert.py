@@ -173,9 +173,7 @@ def plan():
     if not _is_open():
         return {}
     _must_have_homes()
-    now = __salt__["cloudstor.state"]()
-    # A way back in flight does not ask beforehand: a silent SAN would keep its containers down for that time.
-    gone = _destroyed() if now == "nfs" or __opts__["test"] else []
+    now, gone = __salt__["cloudstor.state"](), _destroyed()
     if now == "nfs":
         _must_have_a_home(gone)
     if now == "local":

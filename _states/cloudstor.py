@@ -515,12 +515,13 @@ def reverted(name, data=None, committed=True):
             return _end(
                 ret, f"The node was committed and stays on NFS. {__salt__['cloudstor.whereabouts']()}"
             )
-        todo = __salt__["ringfree_revert.plan"]()
-        ret["changes"] = {**anew, **todo}
-        if not todo:
-            return _end(ret, __salt__["cloudstor.whereabouts"]())
         if __opts__["test"]:
-            return _end(ret, "The node would go back to local storage.", None)
+            todo = __salt__["ringfree_revert.plan"]()
+            ret["changes"] = todo
+            if todo:
+                return _end(ret, "The node would go back to local storage.", None)
+            return _end(ret, __salt__["cloudstor.whereabouts"]())
+        # Not after the same look: of a silent SAN it would keep the containers down for longer.
         steps = __salt__["ringfree_revert.revert"](data)
         done = {step["what"]: {"old": "", "new": step["detail"] or "done"} for step in steps if step["ok"]}
         ret["changes"] = {**anew, **done}

@@ -482,7 +482,14 @@ def dead_san(moved, fake_bin, monkeypatch):
 
 def test_h13_what_hangs_on_a_dead_san_goes_home_where_its_data_is_let_go(dead_san):
     """It is ended by force, never lazily; once the SAN is back the same rollback tells it what has happened."""
+    asked = len(dead_san.calls())
     result = revert(dead_san, "discard")
+    waits = [
+        call.split()[0]
+        for call in dead_san.calls()[asked:]
+        if call.startswith(("rsync", "ssh", "vzctl stop"))
+    ]
+    assert waits[0] == "vzctl", "the SAN was waited for before what hangs on it was ended"
     assert result["result"] is False
     assert "container 101 still runs" not in result["comment"]
     assert dead_san.running() == [101, 102, 104]

@@ -41,6 +41,13 @@ def away(lab):
     return lambda: lab.must("fault", "link-down", "san1")
 
 
+def went_home(command):
+    """Assert that a migration failed, and that its node is at home by itself."""
+    run = Run(command)
+    assert run.code == 1, run
+    assert f"{NODE} is back on local storage, 3 of 3 containers answer." in run.err, run
+
+
 def back(lab):
     """Once the SAN is there again the rollback ends what only it could be told."""
     lab.run("heal")
@@ -58,9 +65,7 @@ def test_the_san_dies_before_it_is_mounted(lab, before, away):
     command = start(lab)
     wait_for(lambda: command.said("node001 snapshot ok") or command.ended, "the snapshot", 300)
     away()
-    run = Run(command)
-    assert run.code == 1, run
-    assert f"{NODE} is back on local storage, 3 of 3 containers answer." in run.err, run
+    went_home(command)
     assert all_but_the_owner_records(lab, before) == []
     assert checker.remember(lab, [NODE])[NODE]["inits"] == before["inits"]
 
@@ -70,9 +75,7 @@ def test_the_san_dies_while_the_last_changes_are_copied(lab, before, away):
     command = start(lab)
     wait_for(lambda: command.said("node001 sync ...") or command.ended, "the final copy", 300)
     away()
-    run = Run(command)
-    assert run.code == 1, run
-    assert f"{NODE} is back on local storage, 3 of 3 containers answer." in run.err, run
+    went_home(command)
     assert local_side.faults(lab, NODE, before) == []
 
 
@@ -84,9 +87,7 @@ def test_the_san_dies_under_containers_that_start_from_it(lab, before, away):
     gate.wait(command)
     away()
     gate.open()
-    run = Run(command)
-    assert run.code == 1, run
-    assert f"{NODE} is back on local storage, 3 of 3 containers answer." in run.err, run
+    went_home(command)
     assert all_but_the_owner_records(lab, before) == []
     back(lab)
     assert local_side.faults(lab, NODE, before) == []
