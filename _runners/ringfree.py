@@ -386,12 +386,8 @@ def commit(node):
     (name,) = _names(node, _settings())
     asked = _ask([name], "ringfree_run.confirm", [getpass.getuser()])
     if not asked["faults"] and not _holder():
-        done = _ask([name], "state.sls", ["ringfree.commit"], kwarg={"queue": QUEUE})
-        states = done["answers"].get(name)
-        if not isinstance(states, dict):
-            _refuse("\n".join(done["faults"]) or f"{name}: {states}")
-        bad = [state["comment"] for state in states.values() if state["result"] is False]
-        asked = {"faults": bad} if bad else _ask([name], "cloudstor.whereabouts")
+        faults = _apply(name, "ringfree.commit")["faults"]
+        asked = {"faults": faults} if faults else _ask([name], "cloudstor.whereabouts")
     if asked["faults"]:
         _refuse("\n".join(asked["faults"]))
     return asked["answers"][name]
@@ -601,9 +597,9 @@ def watch():
 # --- before -----------------------------------------------------------------------------------------------------------
 
 
-def pending(nodes, pillar=None):
+def silence(nodes, pillar=None, raises=True):
     """
-    Which nodes are not on NFS yet.  Changes nothing.
+    Stop the monitoring services (``ringfree:monitoring``) when at least one node is still to move; else leave them.
 
     nodes
         List of nodes.
@@ -611,19 +607,39 @@ def pending(nodes, pillar=None):
     pillar : None
         The value of the pillar key ``ringfree``; ``None`` for the master's own.
 
-    Returns a list of nodes.  Raises CommandExecutionError when a node does not answer.
+    raises : True
+        Whether a failure is an exception, or a dictionary with ``Error`` (for orchestrations).
+
+    Returns one sentence.  Raises CommandExecutionError when a node or the monitoring host does not answer, or the
+    services do not stop.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt-run ringfree.pending '["node001"]'
+        salt-run ringfree.silence '["node001"]'
     """
-    names = _names(nodes, _settings(pillar))
+    settings = _settings(pillar)
+    names = _names(nodes, settings)
     asked = _ask(names, "cloudstor.state")
     if asked["faults"]:
-        _refuse("\n".join(asked["faults"]))
-    return [node for node in names if asked["answers"][node] != "nfs"]
+        return _refuse("\n".join(asked["faults"]), raises)
+    if all(asked["answers"][node] == "nfs" for node in names):
+        return "Every node is on NFS: monitoring stays as it is."
+    if not settings["monitoring"]["host"]:
+        return "The pillar names no monitoring host."
+    done = _apply(settings["monitoring"]["host"], "ringfree.monitoring.silent")
+    return _refuse("\n".join(done["faults"]), raises) if done["faults"] else done["said"]
+
+
+def _apply(minion, sls):
+    """Apply an SLS to a minion.  Returns ``{"faults": [text], "said": text}``."""
+    asked = _ask([minion], "state.sls", [sls], kwarg={"queue": QUEUE})
+    states = asked["answers"].get(minion)
+    if not isinstance(states, dict):
+        return {"faults": asked["faults"] or [f"{minion}: {states}"], "said": ""}
+    faults = [state["comment"] for state in states.values() if state["result"] is False]
+    return {"faults": faults, "said": "\n".join(state["comment"] for state in states.values())}
 
 
 def preflight(nodes=None, pillar=None, raises=True):

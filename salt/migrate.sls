@@ -54,19 +54,13 @@ Every node is fit to move:
 
 {%- if monitor %}
 
-# Left alone when every node is on NFS already. onlyif runs on the master.
+# Left alone when every node is on NFS already. A runner's question, as `onlyif` has Salt load every state module.
 Monitoring is silent:
-  salt.state:
-    - tgt: [{{ monitor | json }}]
-    - tgt_type: list
-    - sls: ringfree.monitoring.silent
-    - timeout: {{ timeout }}
-    - queue: 100
-    - onlyif:
-      - fun: saltutil.runner
-        name: ringfree.pending
-        nodes: {{ nodes | json }}
-        pillar: {{ ringfree | json }}
+  salt.runner:
+    - name: ringfree.silence
+    - pillar: {{ ringfree | json }}
+    - nodes: {{ nodes | json }}
+    - raises: false
     - require:
       - salt: Every node is fit to move
 {%- endif %}

@@ -319,12 +319,22 @@ def test_room_on_the_san_is_counted_for_all_nodes_together(fit):
     assert findings(fit) == ["the SAN has 1000 MB free and 1200 MB are needed"]
 
 
-def test_nodes_that_are_not_on_nfs_yet(fit):
+def test_monitoring_is_silenced_for_nodes_that_are_to_move(fit):
+    """And for them only; a run over nodes that have moved leaves it alone."""
+    states = {"a": {"result": True, "comment": "nagios was stopped"}}
     fit.answers["cloudstor.state"] = lambda node: "nfs" if node == "node001" else "in_flight"
-    assert fit("pending", ["node001", "node002"], PILLAR) == ["node002"]
+    fit.answers["state.sls"] = lambda node: {"ret": states, "retcode": 0}
+    assert fit("silence", ["node001"], PILLAR) == "Every node is on NFS: monitoring stays as it is."
+    assert fit("silence", ["node001", "node002"], PILLAR) == "nagios was stopped"
+    alone = {key: PILLAR[key] for key in ("nodes", "nfs")}
+    assert fit("silence", ["node002"], alone) == "The pillar names no monitoring host."
+    states["a"] = {"result": False, "comment": "nagios does not stop"}
+    assert fit("silence", ["node002"], PILLAR, raises=False) == {"Error": "nagios does not stop"}
+    fit.answers["state.sls"] = lambda node: {"ret": ["Pillar failed to render"], "retcode": 1}
+    assert "Pillar failed to render" in fit("silence", ["node002"], PILLAR, raises=False)["Error"]
     del fit.answers["cloudstor.state"]
     with pytest.raises(CommandExecutionError, match="node001: does not answer"):
-        fit("pending", ["node001", "node002"], PILLAR)
+        fit("silence", ["node001", "node002"], PILLAR)
 
 
 def job(jid, fun="state.highstate", *arg):

@@ -3,12 +3,14 @@
 import json
 import os
 import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
-LAB = Path(__file__).resolve().parents[2] / "lab" / "lab"
+#: Run by the tests' own Python: `env python3` may be a version manager's, which takes longer than most of the commands.
+LAB = [sys.executable, "-S", str(Path(__file__).resolve().parents[2] / "lab" / "lab")]
 PATIENCE = 600  # seconds; generous, because the machine may have other work
 
 
@@ -17,7 +19,7 @@ class Command:
 
     def __init__(self, client, words):
         self._process = subprocess.Popen(
-            [str(LAB), *words],
+            [*LAB, *words],
             env=client.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -82,7 +84,7 @@ class LabClient:
     def run(self, *words, stdin=b"", patience=PATIENCE):
         """Run a command of the lab; returns subprocess's result, with bytes."""
         return subprocess.run(
-            [str(LAB), *map(str, words)],
+            [*LAB, *map(str, words)],
             env=self.environment,
             input=stdin,
             capture_output=True,
@@ -168,4 +170,4 @@ def wait_for(condition, what, patience=120):
         if found:
             return found
         assert time.monotonic() < deadline, f"waited {patience} s in vain for {what}"
-        time.sleep(0.1)
+        time.sleep(0.3)  # less often: a look is a program, and takes its time from what is waited for

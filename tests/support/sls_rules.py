@@ -44,6 +44,7 @@ READS = {
     "grains.get",
     "grains.filter_by",
     "match.filter_by",
+    "mount.is_mounted",
     "pillar.get",
     "slsutil.merge",
     "slsutil.merge_all",
