@@ -65,6 +65,16 @@ class Case:
     def __str__(self):
         return f"{self.run}: {self.breaks} at {self.point}, then {self.out}"
 
+    @property
+    def begins(self):
+        """The store that the node is on before."""
+        return {"migrate": "local", "rollback": "nfs"}[self.run]
+
+    @property
+    def ends(self):
+        """The store that the node is on afterwards."""
+        return "nfs" if self.out == "migrate" else "local"
+
 
 def revert_module():
     """The product's module of the way back, by itself."""
@@ -133,19 +143,31 @@ def spread(seed, size=SPREAD):
     return [dice.choice(kinds[kind]) for kind in chosen]
 
 
+def chain(cases):
+    """The same cases, each on the store that the one before has left as far as there are such: no run in between."""
+    left = {store: [case for case in cases if case.begins == store] for store in ("local", "nfs")}
+    ordered, store = [], "local"
+    while len(ordered) < len(cases):
+        if not left[store]:
+            store = "nfs" if store == "local" else "local"
+        ordered.append(left[store].pop(0))
+        store = ordered[-1].ends
+    return ordered
+
+
 def wanted():
     """The environment's SWEEP: `all`, `2/5` (the second of five parts), or the name of a spread."""
     return os.environ.get("SWEEP") or commit()
 
 
 def chosen(word):
-    """The cases that a word asks for."""
+    """The cases that a word asks for, in the order in which they run."""
     if word == "all":
-        return every()
+        return chain(every())
     if "/" in word:
         part, parts = map(int, word.split("/"))
-        return every()[part - 1 :: parts]
-    return spread(word)
+        return chain(every()[part - 1 :: parts])
+    return chain(spread(word))
 
 
 def commit():

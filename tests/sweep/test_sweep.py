@@ -27,8 +27,8 @@ def test_the_cases_are_made_of_the_points_that_a_node_passes(node):
 
 def test_every_way_out_of_every_breakage_ends_well(node, case):
     """Each container runs once, no record is lost, and all else is as it was or as it has to be."""
-    node.be({"migrate": "local", "rollback": "nfs"}[case.run])
-    written = node.streams("local" if case.run == "migrate" else "nfs")
+    node.be(case.begins)
+    written = node.streams(case.begins)
     # What a way back does with data depends on where it stands in a migration; both are swept, one after the other.
     keeps = case.run == "rollback" or case.point.phase == "verified"
     data = "sync_back" if keeps else "discard"
