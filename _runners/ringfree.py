@@ -36,6 +36,8 @@ PROGRESS = "ringfree/progress/"
 END = "ringfree/end/"
 #: The parts of a node's migration, in order; the dry run goes through the same ones.
 PARTS = ("presync", "packages", "prepare", "cutover", "commit")
+#: What a minion has of the project, brought in one job; saltutil.sync_all goes through 18 kinds of modules.
+NEWEST = ("saltutil.sync_utils", "saltutil.sync_modules", "saltutil.sync_states", "saltutil.refresh_pillar")
 ANSWER = 60  # seconds until a node is asked whether it still works on a question
 REST = 30  # seconds until a node that still works on states is a reason not to migrate
 QUEUE = 100  # states wait for a highstate that runs just now; see salt/orch/parts.sls
@@ -101,6 +103,8 @@ def _ask(nodes, function, arg=(), timeout=ANSWER, kwarg=None):
             list(arg),
             tgt_type="list",
             timeout=timeout,
+            # How long one that has not answered by then has for saying that it still works on it.
+            gather_job_timeout=min(timeout, __opts__["gather_job_timeout"]),
             kwarg=kwarg or {},
             full_return=True,
         )
@@ -125,10 +129,16 @@ def _refuse(message, raises=True):
     return {"Error": message}
 
 
-def _sync(minions):
+def _sync(minions, timeout=ANSWER):
     """Give minions the modules and the pillar that the questions need; returns faults."""
-    faults = _ask(minions, "saltutil.sync_all")["faults"]
-    return faults or _ask(minions, "saltutil.refresh_pillar", kwarg={"wait": True})["faults"]
+    arguments = [*([] for _ in NEWEST[:-1]), [{"__kwarg__": True, "wait": True}]]
+    asked = _ask(minions, list(NEWEST), arguments, timeout=timeout)
+    return asked["faults"] + [
+        f"{minion}: {function}: {said.strip().splitlines()[-1]}"
+        for minion, answers in asked["answers"].items()
+        for function, said in answers.items()
+        if said and isinstance(said, str)  # what went wrong; else a list, or True
+    ]
 
 
 def _say(text):
@@ -152,6 +162,31 @@ def _holder():
         return held if held["born"] and _utils("ringfree_command.born")(held["pid"]) == held["born"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def sync(minions, raises=True, timeout=ANSWER):
+    """
+    Bring minions the project's modules and the pillar as they are now.
+
+    minions
+        List of minions.
+
+    raises : True
+        Whether a fault is an exception, or a dictionary with ``Error`` (for orchestrations).
+
+    timeout : 60
+        Seconds until a minion is asked whether it still works on it.
+
+    Returns the list.  Raises CommandExecutionError when a minion does not answer.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run ringfree.sync '["node001"]'
+    """
+    faults = _sync(minions, timeout)
+    return _refuse("\n".join(faults), raises) if faults else minions
 
 
 def begin(what="migrate", pillar=None, nodes=None, raises=True, deadline=None):

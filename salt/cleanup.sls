@@ -20,25 +20,13 @@ The cleanup begins:
     - require:
       - salt: The master has the modules
 
-The nodes have the modules:
-  salt.function:
-    - name: saltutil.sync_all
-    - tgt: {{ nodes | json }}
-    - tgt_type: list
-    - expect_minions: true
+The nodes have the modules and the pillar:
+  salt.runner:
+    - name: ringfree.sync
+    - minions: {{ nodes | json }}
+    - raises: false
     - require:
       - salt: The cleanup begins
-
-The nodes have the pillar:
-  salt.function:
-    - name: saltutil.refresh_pillar
-    - tgt: {{ nodes | json }}
-    - tgt_type: list
-    - expect_minions: true
-    - kwarg:
-        wait: true
-    - require:
-      - salt: The nodes have the modules
 
 # On all nodes before the first one is touched.
 The consent counts:
@@ -49,7 +37,7 @@ The consent counts:
     - pillar: {{ ringfree | json }}
     - raises: false
     - require:
-      - salt: The nodes have the pillar
+      - salt: The nodes have the modules and the pillar
 
 {%- for node in nodes %}
 

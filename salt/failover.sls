@@ -10,7 +10,6 @@
 {%- set max_age = salt['pillar.get']('max_age') %}
 {%- set at_once = salt['pillar.get']('at_once', false) %}
 {%- set monitor = salt['pillar.get']('ringfree:monitoring:host') %}
-{%- set minions = nodes + [monitor] if monitor else nodes %}
 {%- set timeout = salt['pillar.get']('ringfree:timeout', 120) %}
 
 The master has the modules:
@@ -27,25 +26,25 @@ The failover begins:
     - require:
       - salt: The master has the modules
 
-The minions have the modules:
-  salt.function:
-    - name: saltutil.sync_all
-    - tgt: {{ minions | json }}
-    - tgt_type: list
-    - expect_minions: true
+The nodes have the modules and the pillar:
+  salt.runner:
+    - name: ringfree.sync
+    - minions: {{ nodes | json }}
+    - raises: false
     - require:
       - salt: The failover begins
+{%- if monitor %}
 
-The minions have the pillar:
-  salt.function:
-    - name: saltutil.refresh_pillar
-    - tgt: {{ minions | json }}
-    - tgt_type: list
-    - expect_minions: true
-    - kwarg:
-        wait: true
+# No failover waits for a monitoring host that is down, which is silent as it is.
+The monitoring host has the modules and the pillar:
+  salt.runner:
+    - name: ringfree.sync
+    - minions: [{{ monitor | json }}]
+    - timeout: 10
+    - raises: false
     - require:
-      - salt: The minions have the modules
+      - salt: The failover begins
+{%- endif %}
 
 # Says for each node what is lost.
 Nothing stands in the way:
@@ -58,7 +57,7 @@ Nothing stands in the way:
     - pillar: {{ ringfree | json }}
     - raises: false
     - require:
-      - salt: The minions have the pillar
+      - salt: The nodes have the modules and the pillar
 {%- if monitor %}
 
 Monitoring is silent:
@@ -69,9 +68,9 @@ Monitoring is silent:
     - timeout: {{ timeout }}
     - queue: 100
     - require:
+      - salt: The monitoring host has the modules and the pillar
       - salt: Nothing stands in the way
 {%- endif %}
-
 
 # One step: it ends when the last node has ended, also of those that go at the same time.
 The nodes go to the other SAN:
@@ -81,7 +80,7 @@ The nodes go to the other SAN:
     - pillar: {{ {'ringfree': ringfree, 'nodes': nodes, 'to': to, 'accept_age': accept_age, 'max_age': max_age,
                   'at_once': at_once} | json }}
     - require:
-      - salt: {{ 'Monitoring is silent' if monitor else 'Nothing stands in the way' }}
+      - salt: Nothing stands in the way
 
 {%- if monitor %}
 
@@ -94,7 +93,7 @@ Monitoring is back:
     - timeout: {{ timeout }}
     - queue: 100
     - require:
-      - salt: The failover begins
+      - salt: The monitoring host has the modules and the pillar
 {%- endif %}
 
 The failover ends:

@@ -23,25 +23,13 @@ The migration begins:
     - require:
       - salt: The master has the modules
 
-The minions have the modules:
-  salt.function:
-    - name: saltutil.sync_all
-    - tgt: {{ minions | json }}
-    - tgt_type: list
-    - expect_minions: true
+The minions have the modules and the pillar:
+  salt.runner:
+    - name: ringfree.sync
+    - minions: {{ minions | json }}
+    - raises: false
     - require:
       - salt: The migration begins
-
-The minions have the pillar:
-  salt.function:
-    - name: saltutil.refresh_pillar
-    - tgt: {{ minions | json }}
-    - tgt_type: list
-    - expect_minions: true
-    - kwarg:
-        wait: true
-    - require:
-      - salt: The minions have the modules
 
 Every node is fit to move:
   salt.runner:
@@ -50,7 +38,7 @@ Every node is fit to move:
     - nodes: {{ nodes | json }}
     - raises: false
     - require:
-      - salt: The minions have the pillar
+      - salt: The minions have the modules and the pillar
 
 {%- if monitor %}
 

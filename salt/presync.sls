@@ -17,25 +17,13 @@ The pre-sync begins:
     - require:
       - salt: The master has the modules
 
-The nodes have the modules:
-  salt.function:
-    - name: saltutil.sync_all
-    - tgt: {{ nodes | json }}
-    - tgt_type: list
-    - expect_minions: true
+The nodes have the modules and the pillar:
+  salt.runner:
+    - name: ringfree.sync
+    - minions: {{ nodes | json }}
+    - raises: false
     - require:
       - salt: The pre-sync begins
-
-The nodes have the pillar:
-  salt.function:
-    - name: saltutil.refresh_pillar
-    - tgt: {{ nodes | json }}
-    - tgt_type: list
-    - expect_minions: true
-    - kwarg:
-        wait: true
-    - require:
-      - salt: The nodes have the modules
 
 Every node is fit to move:
   salt.runner:
@@ -44,7 +32,7 @@ Every node is fit to move:
     - nodes: {{ nodes | json }}
     - raises: false
     - require:
-      - salt: The nodes have the pillar
+      - salt: The nodes have the modules and the pillar
 
 {%- for node in nodes %}
 

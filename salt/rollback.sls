@@ -5,7 +5,6 @@
 {%- set nodes = salt['pillar.get']('nodes', []) %}
 {%- set data = salt['pillar.get']('data') %}
 {%- set monitor = salt['pillar.get']('ringfree:monitoring:host') %}
-{%- set minions = nodes + [monitor] if monitor else nodes %}
 {%- set timeout = salt['pillar.get']('ringfree:timeout', 120) %}
 
 The master has the modules:
@@ -22,26 +21,24 @@ The rollback begins:
     - require:
       - salt: The master has the modules
 
-The minions have the modules:
-  salt.function:
-    - name: saltutil.sync_all
-    - tgt: {{ minions | json }}
-    - tgt_type: list
-    - expect_minions: true
+The nodes have the modules and the pillar:
+  salt.runner:
+    - name: ringfree.sync
+    - minions: {{ nodes | json }}
+    - raises: false
     - require:
       - salt: The rollback begins
-
-The minions have the pillar:
-  salt.function:
-    - name: saltutil.refresh_pillar
-    - tgt: {{ minions | json }}
-    - tgt_type: list
-    - expect_minions: true
-    - kwarg:
-        wait: true
-    - require:
-      - salt: The minions have the modules
 {%- if monitor %}
+
+# No way back waits for a monitoring host that is down, which is silent as it is.
+The monitoring host has the modules and the pillar:
+  salt.runner:
+    - name: ringfree.sync
+    - minions: [{{ monitor | json }}]
+    - timeout: 10
+    - raises: false
+    - require:
+      - salt: The rollback begins
 
 Monitoring is silent:
   salt.state:
@@ -51,7 +48,8 @@ Monitoring is silent:
     - timeout: {{ timeout }}
     - queue: 100
     - require:
-      - salt: The minions have the pillar
+      - salt: The nodes have the modules and the pillar
+      - salt: The monitoring host has the modules and the pillar
 {%- endif %}
 
 {%- for node in nodes %}
@@ -62,7 +60,7 @@ Monitoring is silent:
     - mods: orch.back
     - pillar: {{ {'ringfree': ringfree, 'node': node, 'data': data} | json }}
     - require:
-      - salt: {{ 'Monitoring is silent' if monitor else 'The minions have the pillar' }}
+      - salt: The nodes have the modules and the pillar
 {%- endfor %}
 
 {%- if monitor %}
@@ -76,7 +74,7 @@ Monitoring is back:
     - timeout: {{ timeout }}
     - queue: 100
     - require:
-      - salt: The rollback begins
+      - salt: The monitoring host has the modules and the pillar
 {%- endif %}
 
 The rollback ends:

@@ -42,9 +42,11 @@ class Master:
         self.asked.append((function, nodes, arg))
         found = {}
         for node in nodes:
-            answer = self.answers.get((function, node), self.answers.get(function))
-            if callable(answer):
-                answer = answer(node)
+            if isinstance(function, list):
+                answer = {name: self.answer(name, node) for name in function}
+                answer = None if None in answer.values() else answer
+            else:
+                answer = self.answer(function, node)
             if answer is not None:
                 found[node] = (
                     answer
@@ -52,6 +54,11 @@ class Master:
                     else {"ret": answer, "retcode": 0}
                 )
         return found
+
+    def answer(self, function, node):
+        """What a node says to one function."""
+        answer = self.answers.get((function, node), self.answers.get(function))
+        return answer(node) if callable(answer) else answer
 
     def __enter__(self):
         return self
@@ -244,13 +251,11 @@ def fit(master):
     """A master whose fleet is fit to move."""
     master.answers.update(
         {
-            "saltutil.sync_all": {},
-            "saltutil.refresh_pillar": True,
+            **dict.fromkeys(master.module.NEWEST, True),
             "service.get_all": ["nagios"],
             "ringfree_preflight.look": lambda node: report(),
         }
     )
-    master.answers["saltutil.sync_all"] = lambda node: {"ret": {}, "retcode": 0}
     return master
 
 
@@ -262,6 +267,19 @@ def findings(master):
     assert first.startswith(f"Preflight found {len(rest)} reasons not to migrate. Nothing was stopped")
     assert master("preflight", pillar=PILLAR, raises=False) == {"Error": str(error.value)}
     return [line.strip() for line in rest]
+
+
+def test_minions_get_the_modules_and_the_pillar_in_one_job(fit):
+    assert fit("sync", ["node001", "mon001"]) == ["node001", "mon001"]
+    ((functions, minions, arguments),) = fit.asked
+    assert (functions, minions) == (list(fit.module.NEWEST), ["node001", "mon001"])
+    assert arguments == [[], [], [], [{"__kwarg__": True, "wait": True}]]
+    fit.answers["saltutil.sync_states", "mon001"] = "Traceback\n  line 1\nOSError: no space left\n"
+    said = "mon001: saltutil.sync_states: OSError: no space left"
+    assert fit("sync", ["node001", "mon001"], raises=False) == {"Error": said}
+    del fit.answers["saltutil.refresh_pillar"]
+    with pytest.raises(CommandExecutionError, match="node001: does not answer"):
+        fit("sync", ["node001"])
 
 
 def test_a_fleet_that_is_fit(fit):
@@ -723,7 +741,7 @@ def cleanup(master, monkeypatch):
     monkeypatch.setattr(
         master.module, "_settings", lambda pillar=None: ringfree_pillar.validate(PILLAR)["settings"]
     )
-    for function in ("saltutil.sync_all", "saltutil.refresh_pillar", "ringfree_cleanup.take"):
+    for function in (*master.module.NEWEST, "ringfree_cleanup.take"):
         master.answers[function] = True
     return master
 
