@@ -11,11 +11,11 @@ from lab_under_test import LabUnderTest
 
 
 @pytest.fixture(scope="session")
-def lab():
-    """The fleet of default size under the name `test`."""
+def lab(worker_id):
+    """The fleet of default size; each of the processes that run tests side by side has one of its own."""
     if os.geteuid() != 0:
         pytest.skip("the lab needs root")
-    lab = LabUnderTest("test")
+    lab = LabUnderTest(f"test-{worker_id}")
     lab.down()
     try:
         lab.up()

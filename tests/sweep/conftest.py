@@ -12,9 +12,9 @@ import cases
 from lab_client import brought_up
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab():
-    """A lab with one node and two containers."""
+    """A lab with one node and two containers, for the one file of the sweep."""
     with brought_up("sweep", nodes=1, cts=2) as client:
         yield client
 
