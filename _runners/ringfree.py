@@ -133,12 +133,17 @@ def _sync(minions, timeout=ANSWER):
     """Give minions the modules and the pillar that the questions need; returns faults."""
     arguments = [*([] for _ in NEWEST[:-1]), [{"__kwarg__": True, "wait": True}]]
     asked = _ask(minions, list(NEWEST), arguments, timeout=timeout)
-    return asked["faults"] + [
-        f"{minion}: {function}: {said.strip().splitlines()[-1]}"
-        for minion, answers in asked["answers"].items()
-        for function, said in answers.items()
-        if said and isinstance(said, str)  # what went wrong; else a list, or True
-    ]
+    faults = asked["faults"]
+    for minion, answers in asked["answers"].items():
+        if not isinstance(answers, dict):
+            faults.append(f"{minion}: {answers}")
+            continue
+        # A text is what went wrong; else it is a list, or a truth value.
+        texts = {function: said for function, said in answers.items() if said and isinstance(said, str)}
+        faults += [
+            f"{minion}: {function}: {said.strip().splitlines()[-1]}" for function, said in texts.items()
+        ]
+    return faults
 
 
 def _say(text):
@@ -656,13 +661,13 @@ def silence(nodes, pillar=None, raises=True):
     """
     settings = _settings(pillar)
     names = _names(nodes, settings)
+    if not settings["monitoring"]["host"]:
+        return "The pillar names no monitoring host."
     asked = _ask(names, "cloudstor.state")
     if asked["faults"]:
         return _refuse("\n".join(asked["faults"]), raises)
     if all(asked["answers"][node] == "nfs" for node in names):
         return "Every node is on NFS: monitoring stays as it is."
-    if not settings["monitoring"]["host"]:
-        return "The pillar names no monitoring host."
     done = _apply(settings["monitoring"]["host"], "ringfree.monitoring.silent")
     return _refuse("\n".join(done["faults"]), raises) if done["faults"] else done["said"]
 

@@ -277,6 +277,11 @@ def test_minions_get_the_modules_and_the_pillar_in_one_job(fit):
     fit.answers["saltutil.sync_states", "mon001"] = "Traceback\n  line 1\nOSError: no space left\n"
     said = "mon001: saltutil.sync_states: OSError: no space left"
     assert fit("sync", ["node001", "mon001"], raises=False) == {"Error": said}
+    fit.cmd = lambda minions, *args, **options: {
+        minions[0]: {"ret": "Minion in blackout mode.", "retcode": 0}
+    }
+    assert fit("sync", ["node001"], raises=False) == {"Error": "node001: Minion in blackout mode."}
+    del fit.cmd
     del fit.answers["saltutil.refresh_pillar"]
     with pytest.raises(CommandExecutionError, match="node001: does not answer"):
         fit("sync", ["node001"])

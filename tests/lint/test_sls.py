@@ -54,6 +54,26 @@ def test_everything_compiles(compiled):
     assert not {str(one): one.errors for one in compiled if one.errors}
 
 
+@pytest.mark.parametrize("sls", ["rollback", "failover"])
+def test_h15_no_way_out_waits_for_the_monitoring_host(tree, sls):
+    """It may be down in the very night in which telephones are."""
+    steps = {step.id: step for step in tree.compile(sls, "master", {"nodes": ["node001"]}).steps}
+
+    def waits_for(step):
+        for requisite in step.arguments.get("require", []):
+            yield from requisite.values()
+            for above in requisite.values():
+                yield from waits_for(steps[above])
+
+    def asks_monitoring(step):
+        return "mon001" in (*step.arguments.get("tgt", []), *step.arguments.get("minions", []))
+
+    on_nodes = [step for step in steps.values() if step.is_nested_orchestration]
+    assert on_nodes and any(map(asks_monitoring, steps.values()))
+    waited_for = {above for step in on_nodes for above in waits_for(step)}
+    assert [above for above in waited_for if asks_monitoring(steps[above])] == []
+
+
 @pytest.mark.parametrize("rule", sls_rules.RULES, ids=lambda rule: rule.__name__)
 def test_the_tree_keeps_the_rule(compiled, rule):
     assert not {str(one): found for one in compiled if (found := list(rule(one)))}
