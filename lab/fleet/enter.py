@@ -3,13 +3,9 @@
 import ctypes
 import os
 import signal
-import subprocess
 import sys
-from pathlib import Path
 
 from . import kernel
-from .places import LAB
-from .shell import LabError
 
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -26,9 +22,9 @@ def enter(pid, cgroup, argv):
     """Run ARGV on the host whose first process is PID, in this terminal; returns the exit code.
 
     Works once in a process: afterwards this process is half inside the host."""
-    own = Path(cgroup, "exec")
-    own.mkdir(exist_ok=True)
-    processes = os.open(own / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+    own = f"{cgroup}/exec"
+    os.makedirs(own, exist_ok=True)
+    processes = os.open(f"{own}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
     root = os.open(f"/proc/{pid}/root", os.O_PATH)
     for handle in [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY) for kind in KINDS]:
         kernel.setns(handle)
@@ -56,18 +52,3 @@ def _become(argv):
     except OSError as error:
         print(f"{argv[0]}: {error.strerror}", file=sys.stderr)
     os._exit(127)
-
-
-def call(pid, cgroup, argv, *, timeout=60, stdin=None):
-    """Run ARGV on the host with its output captured; returns subprocess's result."""
-    try:
-        return subprocess.run(
-            [sys.executable, "-S", str(LAB / "lab"), "_enter", str(pid), str(cgroup), *map(str, argv)],
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            timeout=timeout,
-            input=stdin or "",
-        )
-    except subprocess.TimeoutExpired as error:
-        raise LabError(f"{' '.join(map(str, argv))}: no end after {timeout} s") from error

@@ -6,12 +6,14 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import boot, containers, disks, enter, network, places, setup
+from . import boot, containers, disks, network, places, setup
+from .hosts import Hosts
 from .shell import LabError, run
 
 PUBLISH_PORT = 4505
@@ -19,82 +21,23 @@ ESTABLISHED = "01"
 OVERLAYFS_MAGIC = 0x794C7630
 
 
-class Lab:
-    """One lab of this checkout."""
+class Lab(Hosts):
+    """One lab of this checkout, to bring up, to look at and to take down."""
 
-    def __init__(self, name=None):
-        self.name = name or places.lab_name()
-        self.folder = places.run_folder(self.name)
-
-    # --- what is there -------------------------------------------------------------------------------------------
-
-    @property
-    def cgroup(self):
-        """The cgroup that holds every process of this lab."""
-        return places.cgroup_of(self.folder)
-
-    def settings(self):
-        """What this lab was brought up with, or None if it is not up."""
+    def call(self, name, argv, *, timeout=60, stdin=None):
+        """Run a command on a host with its output captured; returns subprocess's result."""
+        words = [str(self.pid_of_running(name)), str(self.cgroup / name), *map(str, argv)]
         try:
-            return json.loads((self.folder / "lab.json").read_text())
-        except FileNotFoundError:
-            return None
-
-    def require(self):
-        """The settings of a lab that is up."""
-        settings = self.settings()
-        if settings is None:
-            raise LabError(f"lab {self.name} is not up; bring it up with: lab/lab up")
-        return settings
-
-    def hosts(self):
-        """The hosts of a lab that is up."""
-        return places.fleet(self.require()["nodes"])
-
-    def host(self, name):
-        """One host by its name."""
-        for host in self.hosts():
-            if host.name == name:
-                return host
-        raise LabError(f"{name}: no such host; there are {', '.join(host.name for host in self.hosts())}")
-
-    def pid(self, name):
-        """The pid of a host's systemd, or None if the host is off."""
-        return self._living(self.folder / name / "pid", self.cgroup / name)
-
-    def keeper(self):
-        """The pid of the process that keeps the network, or None."""
-        return self._living(self.folder / "keeper.pid", self.cgroup / "keeper")
-
-    @staticmethod
-    def _living(file, cgroup):
-        # The cgroup tells a process of this lab from a stranger that was given the same number.
-        try:
-            pid = int(file.read_text())
-            lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        except (OSError, ValueError):
-            return None
-        own = [line[3:] for line in lines if line.startswith("0::")]
-        relative = "/" + str(cgroup.relative_to(places.cgroup_mount()))
-        inside = own and (own[0] == relative or own[0].startswith(relative + "/") or f"{relative}/" in own[0])
-        return pid if inside and state != "Z" else None
-
-    # --- commands on hosts ---------------------------------------------------------------------------------------
-
-    def enter(self, name, argv):
-        """Run a command on a host in this terminal; returns its exit code."""
-        return enter.enter(self._pid_of_running(name), self.cgroup / name, argv)
-
-    def call(self, name, argv, **options):
-        """Run a command on a host with its output captured."""
-        return enter.call(self._pid_of_running(name), self.cgroup / name, argv, **options)
-
-    def _pid_of_running(self, name):
-        pid = self.pid(self.host(name).name)
-        if pid is None:
-            raise LabError(f"{name} is off; boot it with: lab/lab boot {name}")
-        return pid
+            return subprocess.run(
+                [sys.executable, "-S", str(places.LAB / "lab"), "_enter", *words],
+                capture_output=True,
+                text=True,
+                errors="surrogateescape",
+                timeout=timeout,
+                input=stdin or "",
+            )
+        except subprocess.TimeoutExpired as error:
+            raise LabError(f"{' '.join(words[2:])}: no end after {timeout} s") from error
 
     # --- up ------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from collections import namedtuple
 from pathlib import Path
 
 from .shell import LabError
@@ -21,14 +21,10 @@ SSH_KEYS = ("node", "san", "san1", "san2")
 EXPORTS = ("pbx", "pbxroot", "vzconf")
 
 
-@dataclass(frozen=True)
-class Host:
-    """One host of the fleet."""
+class Host(namedtuple("Host", "name role address aliases", defaults=[()])):
+    """One host of the fleet; its role is master, node, san or mon."""
 
-    name: str
-    role: str  # master, node, san or mon
-    address: str
-    aliases: tuple = ()
+    __slots__ = ()
 
     @property
     def number(self):

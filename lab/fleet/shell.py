@@ -1,7 +1,5 @@
 """Running programs: argument lists, deadlines, one kind of error."""
 
-import subprocess
-
 
 class LabError(Exception):
     """Something the person at the terminal can do something about; printed as one message."""
@@ -9,6 +7,8 @@ class LabError(Exception):
 
 def run(argv, *, timeout=60, check=True, text=True, **options):
     """Run a program with its output captured; a failure names the program and shows what it said."""
+    import subprocess  # here: a command on a host does without it, and there are thousands of them
+
     argv = [str(word) for word in argv]
     try:
         done = subprocess.run(argv, capture_output=True, timeout=timeout, text=text, **options)

@@ -1,11 +1,13 @@
 """A minion without daemons: modules, states and SLS of the project through Salt's own loader."""
 
 import copy
+import os
 from pathlib import Path
 
 import salt.config
 import salt.loader
 import salt.version
+from salt.loader.lazy import LazyLoader
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -24,6 +26,24 @@ GRAINS = {
     "init": "systemd",
     "saltversioninfo": list(salt.version.__version_info__),
 }
+
+LISTED = {}
+LIST = LazyLoader._refresh_file_mapping
+
+
+def _list_once(loader):
+    """What Salt lists anew for each loader, a thousand files in a test, from the second time on out of memory."""
+    folders = [
+        (folder, os.stat(folder).st_mtime_ns) for folder in loader.module_dirs if os.path.isdir(folder)
+    ]
+    key = (tuple(folders), frozenset(loader.disabled), tuple(loader.static_modules))
+    if key not in LISTED:
+        LIST(loader)
+        LISTED[key] = (loader.file_mapping, loader.suffix_map, loader.suffix_order)
+    loader.file_mapping, loader.suffix_map, loader.suffix_order = map(copy.copy, LISTED[key])
+
+
+LazyLoader._refresh_file_mapping = _list_once
 
 
 def make_opts(root):
