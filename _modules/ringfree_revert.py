@@ -203,7 +203,7 @@ def _live_on_share(dead):
         if not dead:  # over an ssh connection that stood before, asking it would take a minute
             known, mine = __salt__["ringfree_owner.note"](), __salt__["cloudstor.node"]()
             return [ctid for ctid, owner in known.items() if (owner["node"], owner["store"]) == (mine, "nfs")]
-    return (__salt__["vz.manifest"]() or []) if __salt__["cloudstor.reached"]("owner", "intent") else []
+    return (__salt__["vz.manifest"]() or []) if _began("owner", "intent") else []
 
 
 def _must_have_a_home(gone=()):
@@ -499,7 +499,7 @@ def _claim(ctids, not_back):
     """The owner records: live copies are local again, but for what still runs from NFS or was not copied back."""
     there = set(__salt__["cloudstor.on_nfs"]()) | set(not_back)
     # First what the node knows by itself: it goes home also when the share cannot be told.
-    __salt__["ringfree_owner.unlist"]([ctid for ctid in _manifest() if ctid not in there])
+    __salt__["ringfree_owner.unlist"]([ctid for ctid in _to_bring_home() if ctid not in there])
     back = [ctid for ctid in ctids if ctid not in there]
     if back:
         __salt__["ringfree_owner.claim"](back, "local")
@@ -508,7 +508,7 @@ def _claim(ctids, not_back):
 
 def _start(not_back, silent):
     """The containers of the manifest run from local storage; what does not start does not keep the next ones."""
-    ctids = _manifest()
+    ctids = _to_bring_home()
     there = _there()
     _must_lead_home([ctid for ctid in ctids if ctid not in there], "not started")
     up = set(__salt__["vz.running"]())
@@ -585,9 +585,9 @@ def _unguard(not_back):
         raise CommandExecutionError(
             f"containers {', '.join(map(str, not_back))} would boot from an old copy; the guard stays"
         )
-    _must_lead_home(_manifest(), "the guard stays")
+    _must_lead_home(_to_bring_home(), "the guard stays")
     # From here on anybody may start them: what is on the share is old, whoever could not be told.
-    for ctid in _written_to(_manifest()):
+    for ctid in _written_to(_to_bring_home()):
         __salt__["cloudstor.mark"]("revert", "intent", container=ctid)
     __salt__["ringfree_guard.unguard"]()
 
@@ -598,8 +598,22 @@ def _disarm():
 
 
 def _manifest():
-    """The containers that this migration began to move."""
-    return __salt__["vz.manifest"]() if __salt__["cloudstor.reached"]("manifest") else []
+    """The containers that this migration began to move, also once they are home."""
+    return (__salt__["vz.manifest"]() or []) if _began("manifest", "verified") else []
+
+
+def _to_bring_home():
+    """The same, but none of a node that is home: what is down there now was stopped on purpose."""
+    return _manifest() if __salt__["cloudstor.state"]() != "local" else []
+
+
+def _began(step, phase):
+    """
+    Whether a step of the migration that is undone here had come as far as a phase.
+
+    Not cloudstor.reached, for which nothing counts on a node that is home: not everything may have been done there.
+    """
+    return __utils__["ringfree_journal.reached"](__salt__["cloudstor.journal"](), step, phase)
 
 
 def _must_lead_home(ctids, then):

@@ -110,7 +110,7 @@ def _ask(nodes, function, arg=(), timeout=ANSWER, kwarg=None):
         )
     for node in nodes:
         reply = found.get(node)
-        if not isinstance(reply, dict) or "ret" not in reply:
+        if not isinstance(reply, dict) or "ret" not in reply or reply.get("out") == "no_return":
             faults.append(f"{node}: does not answer: 'salt {node} test.ping'")
         elif reply.get("retcode", 0) and not isinstance(reply["ret"], dict):
             faults.append(f"{node}: {reply['ret']}")

@@ -21,13 +21,20 @@ The rollback begins:
     - require:
       - salt: The master has the modules
 
-The nodes have the modules and the pillar:
+{%- for node in nodes %}
+
+# Each for itself, at the same time: a node that does not answer keeps no other one from going back.
+{{ node }} has the modules and the pillar:
   salt.runner:
     - name: ringfree.sync
-    - minions: {{ nodes | json }}
+    - minions: [{{ node | json }}]
     - raises: false
+    {%- if nodes | length > 1 %}
+    - parallel: true
+    {%- endif %}
     - require:
       - salt: The rollback begins
+{%- endfor %}
 {%- if monitor %}
 
 # No way back waits for a monitoring host that is down, which is silent as it is.
@@ -48,7 +55,6 @@ Monitoring is silent:
     - timeout: {{ timeout }}
     - queue: 100
     - require:
-      - salt: The nodes have the modules and the pillar
       - salt: The monitoring host has the modules and the pillar
 {%- endif %}
 
@@ -60,7 +66,7 @@ Monitoring is silent:
     - mods: orch.back
     - pillar: {{ {'ringfree': ringfree, 'node': node, 'data': data} | json }}
     - require:
-      - salt: The nodes have the modules and the pillar
+      - salt: {{ node }} has the modules and the pillar
 {%- endfor %}
 
 {%- if monitor %}

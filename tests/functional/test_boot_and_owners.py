@@ -122,6 +122,7 @@ def test_a_drop_in_that_systemd_does_not_know_is_noticed(fleet):
 
 def test_h14_without_systemd_an_init_script_keeps_the_list(fleet):
     fleet.systemd = False
+    fleet.services["crond"] = True
     script = fleet.folder / "etc/init.d/ringfree"
     state = until(fleet, "cloudstor.vz_waits")
     assert set(state()["changes"]) == {str(script)}

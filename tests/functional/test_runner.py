@@ -24,6 +24,8 @@ PILLAR = {
     "nfs": {"primary": "10.77.0.21", "secondary": "10.77.0.22"},
     "monitoring": {"host": "mon001", "services": ["nagios"]},
 }
+#: What Salt's client returns for a minion that is not there.
+SILENCE = {"out": "no_return", "ret": "Minion did not return. [Not connected]", "retcode": 1}
 PARTS = ("presync", "packages", "prepare", "cutover", "commit")
 
 
@@ -47,12 +49,12 @@ class Master:
                 answer = None if None in answer.values() else answer
             else:
                 answer = self.answer(function, node)
-            if answer is not None:
-                found[node] = (
-                    answer
-                    if isinstance(answer, dict) and "retcode" in answer
-                    else {"ret": answer, "retcode": 0}
-                )
+            if answer is None:
+                found[node] = dict(SILENCE)
+            elif isinstance(answer, dict) and "retcode" in answer:
+                found[node] = answer
+            else:
+                found[node] = {"ret": answer, "retcode": 0}
         return found
 
     def answer(self, function, node):
@@ -308,6 +310,16 @@ def test_h16_a_node_that_does_not_answer_is_not_well(fit):
     del fit.answers["ringfree_preflight.look"]
     fit.answers["ringfree_preflight.look", "node001"] = report()
     assert findings(fit) == ["node002: does not answer: 'salt node002 test.ping'"]
+
+
+def test_h16_a_node_of_which_salt_says_nothing_is_not_well(fit):
+    known = fit.cmd
+    fit.cmd = lambda nodes, *args, **options: {
+        node: reply for node, reply in known(nodes, *args, **options).items() if node != "node002"
+    }
+    assert fit("sync", ["node001", "node002"], raises=False) == {
+        "Error": "node002: does not answer: 'salt node002 test.ping'"
+    }
 
 
 def test_an_answer_that_is_no_report_is_a_finding(fit):

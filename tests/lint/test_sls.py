@@ -54,24 +54,41 @@ def test_everything_compiles(compiled):
     assert not {str(one): one.errors for one in compiled if one.errors}
 
 
+def waited_for(steps):
+    """What each of the nested orchestrations waits for, directly or not: one set of minions that are asked for each."""
+
+    def above(step):
+        for requisite in step.arguments.get("require", []):
+            for name in requisite.values():
+                yield steps[name]
+                yield from above(steps[name])
+
+    on_nodes = [step for step in steps.values() if step.is_nested_orchestration]
+    assert on_nodes
+    return {
+        step.arguments["pillar"].get("node"): {minion for other in above(step) for minion in asked(other)}
+        for step in on_nodes
+    }
+
+
+def asked(step):
+    """The minions that a step of an orchestration asks."""
+    return [*step.arguments.get("tgt", []), *step.arguments.get("minions", [])]
+
+
 @pytest.mark.parametrize("sls", ["rollback", "failover"])
 def test_h15_no_way_out_waits_for_the_monitoring_host(tree, sls):
     """It may be down in the very night in which telephones are."""
     steps = {step.id: step for step in tree.compile(sls, "master", {"nodes": ["node001"]}).steps}
+    assert any("mon001" in asked(step) for step in steps.values())
+    assert "mon001" not in set.union(*waited_for(steps).values())
 
-    def waits_for(step):
-        for requisite in step.arguments.get("require", []):
-            yield from requisite.values()
-            for above in requisite.values():
-                yield from waits_for(steps[above])
 
-    def asks_monitoring(step):
-        return "mon001" in (*step.arguments.get("tgt", []), *step.arguments.get("minions", []))
-
-    on_nodes = [step for step in steps.values() if step.is_nested_orchestration]
-    assert on_nodes and any(map(asks_monitoring, steps.values()))
-    waited_for = {above for step in on_nodes for above in waits_for(step)}
-    assert [above for above in waited_for if asks_monitoring(steps[above])] == []
+def test_no_node_waits_for_another_one_on_its_way_back(tree):
+    """One that is dead must not keep the others down."""
+    nodes = ["node001", "node002"]
+    steps = {step.id: step for step in tree.compile("rollback", "master", {"nodes": nodes}).steps}
+    assert waited_for(steps) == {node: {node} for node in nodes}
 
 
 @pytest.mark.parametrize("rule", sls_rules.RULES, ids=lambda rule: rule.__name__)

@@ -1,5 +1,5 @@
 """Trouble in the middle of a migration: a full SAN, an NFS server that dies and comes back, a minion that freezes, a
-second operator, an admin with vzctl.
+second operator, an admin with vzctl; and on the way back, hosts that are gone.
 
 Two nodes; the tests stand in the order of one night, and each leaves the fleet as the next one finds it. Whatever
 happens, a node ends wholly on one store with all its containers, each once, and no record is lost."""
@@ -152,3 +152,23 @@ def test_after_all_this_the_fleet_moves(lab, before):
     run = migrate(lab)
     assert run.code == 0, run
     assert checker.faults(lab, before) == []
+
+
+def test_the_way_back_waits_for_no_host_that_is_gone(lab, before):
+    """H15: node002 and the monitoring host are silent; node001 goes back, and the run says of whom it knows nothing."""
+    back_home = "pillar=" + json.dumps({"nodes": list(NODES)})
+    lab.must("fault", "minion-kill", "node002")
+    lab.must("fault", "power-cut", "mon001")
+    try:
+        run = lab.start("salt-run", "state.orch", "rollback", back_home, "--out=json")
+        code = run.wait()
+    finally:
+        lab.must("heal")
+    assert code == 1, run.err
+    assert "node001 is back on local storage, 3 of 3 containers answer." in run.err
+    for host in ("node002", "mon001"):
+        assert f"{host}: does not answer: 'salt {host} test.ping'" in run.err
+    assert local_side.faults(lab, "node001", before["node001"]) == []
+    again = lab.start("salt-run", "state.orch", "rollback", back_home, "--out=json")
+    assert again.wait() == 0, again.err
+    assert [local_side.faults(lab, node, before[node]) for node in NODES] == [[], []]

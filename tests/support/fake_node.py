@@ -331,10 +331,10 @@ class FakeNode:
         return sorted(int(path.name) for path in (self.folder / "proc/running").iterdir())
 
     def fingerprint(self):
-        """What decides how a migration of this node goes: files without their times, rules, services, pillar."""
+        """What decides how a migration of this node goes: files without times, rules, services, pillar, init system."""
         files = {path: entry[:3] + entry[-1:] for path, entry in self.tree().items()}
         rules = {path.name: path.read_text() for path in (self.folder / "rules").iterdir()}
-        return repr((files, rules, self.services, self.pillar))
+        return repr((files, rules, self.services, self.pillar, self.systemd))
 
     def keep(self):
         """A copy of the node as it is, for :py:func:`restore` on another node in the same place."""
