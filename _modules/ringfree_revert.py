@@ -315,7 +315,7 @@ def _list_changes(ctids):
     """Keep, for each container, the list of files that differ between the share's copy and the local one."""
     counts = []
     if not ctids:
-        return "nothing ran on NFS"
+        return "no container has its newest data on NFS"
     folder = os.path.join(CHANGED, time.strftime("%Y%m%d-%H%M%S"))
     os.makedirs(folder, mode=0o700, exist_ok=True)
     known = homes(ctids)

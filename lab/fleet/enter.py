@@ -1,5 +1,6 @@
 """Running a command on a host: in all its namespaces, with its root, and with the command's exit code."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -23,7 +24,8 @@ def enter(pid, cgroup, argv):
 
     Works once in a process: afterwards this process is half inside the host."""
     own = f"{cgroup}/exec"
-    os.makedirs(own, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(own)
     processes = os.open(f"{own}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
     root = os.open(f"/proc/{pid}/root", os.O_PATH)
     for handle in [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY) for kind in KINDS]:
