@@ -368,7 +368,7 @@ def _mixture(ctid, private):
 def _vz_conf():
     """The very bytes of before, plus the guard; where somebody else changed the file too, only our keys go back."""
     if not __salt__["cloudstor.reached"]("snapshot"):
-        return "it was not changed yet"
+        return "nothing to put back"
     path = __salt__["vz.conf_path"]()
     before = __utils__["ringfree_files.read"](__salt__["cloudstor.snapshot_paths"]()["vz_conf"])
     now = __utils__["ringfree_conf.remove"](__utils__["ringfree_files.read"](path), ["DISABLED"])
@@ -392,7 +392,7 @@ def _vz_alone():
 def _restart():
     """vz reads its vz.conf again; only while nothing runs and nothing can start."""
     if not __salt__["cloudstor.reached"]("vz_restart", "intent"):
-        return "it was not restarted yet"
+        return "nothing to read again"
     up = __salt__["vz.running"]()
     if up:
         return f"not needed: containers {', '.join(map(str, up))} run"
@@ -432,7 +432,7 @@ def _confs():
             "the conf directory is still the share: the confs of every node would be overwritten"
         )
     if not __salt__["cloudstor.reached"]("snapshot"):
-        return "they were not changed yet"
+        return "nothing to put back"
     folder = os.path.realpath(os.path.dirname(__salt__["vz.conf_path"](1)))
     now = __utils__["ringfree_files.read_folder"](folder)
     before = __utils__["ringfree_archive.unpack"](__salt__["cloudstor.snapshot_paths"]()["confs"])
