@@ -727,6 +727,36 @@ def to_move():
     return __salt__["vz.start_order"](__salt__["vz.running"](), settings()["containers"]["priority"])
 
 
+def up(ctids):
+    """
+    Which of some containers run or are mounted: what is written in them now is in no copy of theirs.
+
+    ctids
+        List of ids.
+
+    Returns a dictionary: id to ``runs`` or ``is mounted``; those that are down and unmounted are left out.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.up '[101, 102]'
+    """
+    running, table = set(__salt__["vz.running"]()), __salt__["vz.mounts"]()
+    roots = {ctid: __salt__["vz.config"](ctid)["root"] for ctid in ctids}
+    used = {mount["mountpoint"] for mount in table}
+    mounted = [
+        ctid
+        for ctid, root in roots.items()
+        if root and __utils__["ringfree_mounts.real_path"](table, root) in used
+    ]
+    return {
+        ctid: "runs" if ctid in running else "is mounted"
+        for ctid in ctids
+        if ctid in running or ctid in mounted
+    }
+
+
 # --- copies -----------------------------------------------------------------------------------------------------------
 
 
@@ -811,10 +841,10 @@ def sync(ctids, final=False, on_done=None):
 def _refuse_sync(ctids, final):
     """Raise when a copy would overwrite what it must not, or would copy what is no container."""
     known, faults = __salt__["ringfree_owner.records"](), []
+    not_down = up(ctids) if final else {}
     for ctid in ctids:
         fault = __utils__["ringfree_owner.objection"](known.get(ctid), node()) or source_fault(ctid)
-        if not fault and final and __salt__["vz.status"](ctid)["running"]:
-            fault = "still runs"
+        fault = fault or not_down.get(ctid)
         if fault:
             faults.append(f"container {ctid} {fault}")
     if faults:

@@ -63,7 +63,7 @@ def claim(ctids, store, copied=None):
     Write on the share that this node owns containers, and where their live copies are.
 
     The node's own list, which the fence reads when the share is away, has a container before the share says ``nfs`` of
-    it, and loses it only after the share says ``local``.
+    it (:py:func:`enlist`), and loses it only after the share says ``local``.
 
     ctids
         List of ids.
@@ -91,9 +91,7 @@ def claim(ctids, store, copied=None):
     if foreign:
         raise CommandExecutionError("; ".join(foreign) + ": nothing was written.")
     if store == "nfs":
-        _list(
-            {**live_on_nfs(), **dict.fromkeys(ctids, _node())}, [ctid for ctid in void() if ctid not in ctids]
-        )
+        enlist(ctids)
     new = {}
     for ctid in ctids:
         before, bytes_ = known.get(ctid), (copied or {}).get(ctid)
@@ -115,7 +113,8 @@ def claim(ctids, store, copied=None):
 
 def live_on_nfs():
     """
-    This node's own list of the containers whose live copy is on the share; it is there when the share is not.
+    This node's own list of the containers whose live copy is on the share, or is about to be; it is there when the
+    share is not.
 
     The fence lets none of them start from local disk.
 
@@ -150,6 +149,28 @@ def _list(entries, old):
     if (entries, sorted(old)) != (live_on_nfs(), void()):
         os.makedirs(os.path.dirname(ON_NFS), mode=0o755, exist_ok=True)
         __utils__["ringfree_files.write"](ON_NFS, __utils__["ringfree_owner.dump_list"](entries, old))
+
+
+def enlist(ctids):
+    """
+    Put containers into this node's own list of those that live on the share: their local copies do not start.
+
+    Before their last copy: a container that ran for a moment after it would lose what it wrote.
+
+    ctids
+        List of ids.
+
+    Returns the list as it is now.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_owner.enlist '[101]'
+    """
+    listed = {**live_on_nfs(), **dict.fromkeys(ctids, _node())}
+    _list(listed, [ctid for ctid in void() if ctid not in ctids])
+    return listed
 
 
 def unlist(ctids):

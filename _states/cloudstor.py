@@ -166,6 +166,8 @@ def synced(name):
         if __opts__["test"]:
             return _end(ret, f"{len(todo)} containers would be copied.", None)
         _mark("sync", "intent", note=f"{len(todo)} containers")
+        # From here on nobody starts one at home, not by force either: what it wrote would be in no copy.
+        __salt__["ringfree_owner.enlist"](todo)
         done = __salt__["cloudstor.sync"](
             todo, True, lambda ctid, entry: _mark("sync", "verified", container=ctid, note=_amount(entry))
         )
@@ -199,6 +201,11 @@ def owned(name):
         unproved = [ctid for ctid in todo if not __salt__["cloudstor.reached"]("sync", "verified", ctid)]
         if unproved:
             raise CommandExecutionError(f"containers {', '.join(map(str, unproved))} have no verified copy")
+        # One whose start had passed the fence before.
+        up = __salt__["cloudstor.up"](todo)
+        if up:
+            said = "; ".join(f"container {ctid} {why}" for ctid, why in up.items())
+            raise CommandExecutionError(f"{said}: what is written in it since is not on the share")
         _mark("owner", "intent")
         __salt__["ringfree_owner.claim"](todo, "nfs")
         _mark("owner", "verified")

@@ -78,11 +78,15 @@ case $private in
     *) store=local ;;
 esac
 
-# Known without the share: its old local copy does not start, whatever became of the share and of the conf.
-if [ $store = local ] && grep -qs "^$VEID " $list; then
-    refuse "does not live on local disk any more ($list), the copy at $private is old"
-fi
+# Known without the share: its local copy does not start, whatever became of the share and of the conf.
+check_list() {
+    old="what is at $private moves to the share, or is old ('salt-call cloudstor.whereabouts' says more)"
+    [ $store = nfs ] || ! grep -qs "^$VEID " $list ||
+        refuse "does not start from local disk any more ($list): $old"
+}
+check_list
 ask
+check_list # again: the share may have taken its time, and the last copy begun meanwhile
 known=$(field record)
 if [ -z "$known" ]; then
     [ $store = nfs ] || exit 0

@@ -3,7 +3,9 @@
 import json
 
 import pytest
+from fake_node import FENCE
 from migration_steps import apply, steps, until
+from salt.exceptions import CommandExecutionError
 
 #: Their live run measures what a dry run cannot know: sizes and times. The places that change are the same.
 MEASURED = ("cloudstor.presynced", "cloudstor.synced", "cloudstor.snapshotted", "vz.packages_updated")
@@ -69,6 +71,48 @@ def test_the_whole_plan_of_an_untouched_node(fleet):
         if state in ("vz.stopped", "cloudstor.synced", "cloudstor.owned", "vz.containers_configured"):
             assert set(dry["changes"]) == {"101", "102", "104"}, state
     assert fleet.tree() == before
+
+
+def test_h02_no_container_starts_between_its_copy_and_its_owner_record(fleet):
+    """Not even by force: what it wrote would be in neither the copy nor any list."""
+    owned = until(fleet, "cloudstor.owned")
+    fleet.rule("vzctl.start", FENCE)
+    with pytest.raises(CommandExecutionError, match="container 101 does not start from local disk any more"):
+        fleet.minion().modules["vz.start"]([101], force=True)
+    assert fleet.owner(101)["store"] == "local"
+    assert owned()["result"] is True
+
+
+@pytest.mark.parametrize("beside", ["nothing", "the share is silent", "the journal is damaged"])
+def test_h02_a_copy_that_failed_leaves_a_container_that_starts_at_home(fleet, beside):
+    """The way back lets it start again, whatever else went wrong."""
+    synced = until(fleet, "cloudstor.synced")
+    fleet.rule("rsync.101.after", "exit 11")
+    assert synced()["result"] is False
+    fleet.rule("vzctl.start", FENCE)
+    if beside == "the share is silent":
+        fleet.rule("rsync", "exit 255")
+    if beside == "the journal is damaged":
+        (fleet.folder / "var/journal.json").write_text("{")
+    back = apply(fleet, "cloudstor.reverted", {"data": "discard"})
+    assert back["result"] is True, back["comment"]
+    assert fleet.running() == [101, 102, 104], back["comment"]
+    assert fleet.minion().modules["ringfree_owner.live_on_nfs"]() == {}
+
+
+@pytest.mark.parametrize("state", ["cloudstor.synced", "cloudstor.owned"])
+@pytest.mark.parametrize("what", ["runs", "is mounted"])
+def test_h02_a_container_that_is_up_all_the_same_stays_where_it_is(fleet, state, what):
+    """Its start had passed the fence before: what it writes now is not in the copy."""
+    step = until(fleet, state)
+    if what == "runs":
+        (fleet.folder / "proc/running/101").touch()
+    else:
+        fleet.mount(f"101 1 8:1 {fleet.private(101)} {fleet.folder}/vz/root/101 rw - ext4 /dev/sda1 rw")
+    ret = step()
+    assert ret["result"] is False
+    assert f"container 101 {what}" in ret["comment"]
+    assert {fleet.owner(ctid)["store"] for ctid in (101, 102, 104)} == {"local"}
 
 
 def test_h22_a_committed_node_is_left_alone(fleet):
@@ -272,7 +316,7 @@ def test_the_final_copy_refuses_a_container_that_runs(fleet):
     synced = until(fleet, "cloudstor.synced")
     copied = len(fleet.calls("rsync -a"))
     fleet.minion().modules["vz.start"]([102], force=True)
-    failed(synced(), "nothing was copied", "container 102 still runs")
+    failed(synced(), "nothing was copied", "container 102 runs")
     assert not [call for call in fleet.calls("rsync -a")[copied:] if "vz/private" in call]
 
 

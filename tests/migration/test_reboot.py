@@ -75,7 +75,7 @@ def test_h05_h14_without_its_san_a_node_starts_nothing_and_forgets_nothing(lab, 
     conf = "/etc/vz/conf/101.conf"
     lab.on(NODE, "sed", "-i.kept", "s#/vz/nfs#/vz/#", conf)
     code, said = lab.try_on(NODE, "vzctl", "start", "101")
-    assert code == 79 and "does not live on local disk any more" in said, said
+    assert code == 79 and "does not start from local disk any more" in said, said
     lab.on(NODE, "mv", f"{conf}.kept", conf)
     # A new customer's container has nowhere to go, and leaves nothing.
     lab.on(NODE, *ARCHIVE)

@@ -4,24 +4,35 @@ second operator, an admin with vzctl; and on the way back, hosts that are gone.
 Two nodes; the tests stand in the order of one night, and each leaves the fleet as the next one finds it. Whatever
 happens, a node ends wholly on one store with all its containers, each once, and no record is lost."""
 
+import contextlib
 import json
 import time
 
 import checker
 import local_side
 import pytest
-from fleet_under_test import Gate, Overlay, Run, migrate, start
+from fleet_under_test import Gate, Overlay, Run, migrate, pids, start
 from lab_client import wait_for
 
 FLEET = {"nodes": 2, "cts": 3}
 NODES = ("node001", "node002")
 ONLY = {node: "pillar=" + json.dumps({"nodes": [node]}) for node in NODES}
-#: Holds every stop on a node once its container is down, before anything is copied.
+#: Holds a container's stop on a node once it is down, before anything is copied.
 STOP_GATE = """#!/bin/sh
-[ -e /run/stop-gate ] || exit 0
-: >/run/stop-gate.waiting
+gate=/run/stop-gate-$VEID
+[ -e $gate ] || exit 0
+: >$gate.waiting
 n=0
-while [ -e /run/stop-gate ]; do n=$((n + 1)); [ "$n" -gt 2500 ] && exit 1; sleep 0.1; done
+while [ -e $gate ]; do n=$((n + 1)); [ "$n" -gt 2500 ] && exit 1; sleep 0.1; done
+"""
+#: Takes rsync's place on a node: holds the end of the comparison after a container's last copy, which is good by then.
+COPY_GATE = """#!/bin/sh
+/usr/bin/rsync "$@" || exit
+case "$*" in *--dry-run*/vz/private/[0-9]*/*) ;; *) exit 0 ;; esac
+[ -e /run/copy-gate ] || exit 0
+: >/run/copy-gate.waiting
+n=0
+while [ -e /run/copy-gate ]; do n=$((n + 1)); [ "$n" -gt 2500 ] && exit 1; sleep 0.1; done
 """
 
 
@@ -41,6 +52,7 @@ def before(lab, overlay):
     for node in NODES:
         Gate(lab, node).install()
         lab.write(node, "/etc/vz/conf/vps.umount", STOP_GATE, "0755")
+        lab.write(node, "/usr/local/bin/rsync", COPY_GATE, "0755")
     return checker.remember(lab, NODES)
 
 
@@ -71,23 +83,46 @@ def after(seconds):
     wait_for(lambda: time.monotonic() > end, "time to pass", seconds + 60)
 
 
+@contextlib.contextmanager
+def held(lab, node, command, gate):
+    """While the run stands at a gate of the node."""
+    try:
+        waiting = ("test", "-e", f"{gate}.waiting")
+        wait_for(lambda: command.ended or lab.try_on(node, *waiting)[0] == 0, f"the gate {gate}", 300)
+        assert not command.ended, command.err
+        yield
+    finally:
+        lab.on(node, "rm", "-f", gate, f"{gate}.waiting")
+
+
 def test_the_san_is_full_when_the_last_changes_are_copied(lab, before):
     """The containers are down and the share takes nothing any more: everything runs at home again, by itself."""
-    node = "node001"
-    lab.on(node, "touch", "/run/stop-gate")
+    node, gate = "node001", "/run/stop-gate-101"
+    lab.on(node, "touch", gate)
     command = start(lab, ONLY[node])
     try:
-        waiting = ("test", "-e", "/run/stop-gate.waiting")
-        wait_for(lambda: command.ended or lab.try_on(node, *waiting)[0] == 0, "a stop", 300)
-        assert not command.ended, command.err
-        lab.must("fault", "san-full", "san1")
-        lab.on(node, "rm", "/run/stop-gate")
+        with held(lab, node, command, gate):
+            lab.must("fault", "san-full", "san1")
         run = Run(command)
     finally:
-        lab.on(node, "rm", "-f", "/run/stop-gate")
         lab.must("heal")
     assert "No space left on device" in run.err, run
     back(lab, run, node, before)
+
+
+def test_an_admin_starts_a_container_by_force_while_others_still_stop(lab, before):
+    """H02: it runs on where it is, nothing of it or of any other is copied, and the node goes back by itself."""
+    node, gate = "node001", "/run/stop-gate-102"
+    lab.on(node, "touch", gate)
+    command = start(lab, ONLY[node])
+    with held(lab, node, command, gate):
+        wait_for(lambda: "down" in lab.on(node, "vzctl", "status", "101"), "container 101 to be down")
+        lab.on(node, "vzctl", "start", "101", "--force")
+        init = pids(lab, node)[101]
+    run = Run(command)
+    assert "nothing was copied: container 101 runs" in run.err, run
+    back(lab, run, node, before)
+    assert pids(lab, node)[101] == init
 
 
 def test_the_nfs_server_dies_while_containers_start_and_comes_back(lab, before):
@@ -107,11 +142,20 @@ def test_the_nfs_server_dies_while_containers_start_and_comes_back(lab, before):
         assert checker.faults(lab, {node: before[node]}) == []
 
 
-def test_an_admin_stops_a_container_while_the_run_waits(lab, overlay, before):
-    """H09: it is not committed without it, nobody starts it past the guard, and at home it runs again."""
-    node = "node002"
+def test_an_admin_has_a_hand_on_the_containers_while_the_run_moves_them(lab, overlay, before):
+    """
+    H02, H09: between a container's last copy and the share's word nobody starts it, not even by force; one that is
+    stopped later is not committed, nobody starts it past the guard, and at home it runs again.
+    """
+    node, gate = "node002", "/run/copy-gate"
     overlay.write("init", ("  node: true", "  node: false"), ("  confirm: auto", "  confirm: manual"))
+    lab.on(node, "touch", gate)
     command = start(lab, ONLY[node])
+    with held(lab, node, command, gate):
+        code, said = lab.try_on(node, "vzctl", "start", 201, "--force")
+        assert code == 79, said
+        assert "container 201 does not start from local disk any more" in said
+        assert "down" in lab.on(node, "vzctl", "status", 201)
     wait_for(
         lambda: command.ended or command.said(f"'salt-run ringfree.commit {node}' keeps it there"),
         "the question",

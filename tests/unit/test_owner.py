@@ -237,7 +237,8 @@ def test_h05_h14_an_old_local_copy_does_not_start_while_the_share_is_away(tmp_pa
     node.list("1010 node001\n101 node001\n")
     code, message = node.mount()
     assert code == 1
-    assert "does not live on local disk any more" in message and "/vz/private/$VEID is old" in message
+    assert "does not start from local disk any more" in message
+    assert "what is at /vz/private/$VEID moves to the share, or is old" in message
     assert node.mount(10) == (0, "")
     node.list("101 node002\n")
     assert node.mount()[0] == 1
@@ -259,6 +260,19 @@ def test_h13_a_share_that_does_not_answer_is_not_waited_for(node, monkeypatch):
     # What still hangs there ends with the test.
     with contextlib.suppress(OSError):
         os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+
+
+def test_h02_a_start_that_the_share_holds_up_does_not_slip_past_the_last_copy(node):
+    """The fence waits for the share while the migration puts the container into the list: it looks at it again."""
+    node.conf(LOCAL)
+    pipe = node.share / owner.FOLDER / "101"
+    os.mkfifo(pipe)
+    process = node.begin()
+    with open(pipe, "wb") as stream:  # opens when the fence has begun to read
+        node.list("101 node001\n")
+        stream.write(owner.dump(dict(RECORD, store="local")))
+    assert "does not start from local disk any more" in process.communicate(timeout=60)[1]
+    assert process.returncode == 1
 
 
 def test_a_container_that_was_never_moved_starts_as_ever(node):
@@ -339,7 +353,7 @@ def test_the_old_local_copy_of_a_destroyed_container_does_not_start(node, text):
     node.list(text)
     node.conf(LOCAL)
     code, message = node.mount()
-    assert code == 1 and "container 101 does not live on local disk any more" in message
+    assert code == 1 and "container 101 does not start from local disk any more" in message
     node.conf('VE_PRIVATE="@SHARE@/$VEID"\n')
     assert node.mount() == (0, "")
     assert owner.load_list(node.list().encode()) == {101: "node001"}
