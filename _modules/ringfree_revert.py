@@ -33,6 +33,8 @@ WHOLE = "no local copy is overwritten by half"
 VZ_CONF, CONFS = "vz.conf is as before", "the confs are as before"
 UNMOUNT = "the shares are unmounted"
 DISARM = "the dead-man is disarmed"
+SHARES_ANSWER = "the shares answer"
+ASKED = 3  # times that silent shares are asked before they count as dead
 ALONE = "vz starts without the shares"
 #: With these done the node is on local storage; what else failed is named and can be typed. A container that runs there
 #: and does not answer is such a thing.
@@ -256,7 +258,14 @@ def _stop(data, dead):
 
 def _is_dead():
     """Whether shares are mounted and do not answer, asked more than once: the SAN may only be slow."""
-    return all(__salt__["ringfree_nfs.silent"]() for _ in range(3))
+    for turn in range(1, ASKED + 1):
+        silent = __salt__["ringfree_nfs.silent"]()
+        if not silent:
+            return False
+        # Half a minute goes by here with containers down: whoever watches sees why.
+        note = f"{', '.join(silent)}: silent, asked {turn} of {ASKED} times"
+        __salt__["cloudstor.tell"](SHARES_ANSWER, "failed", note=note)
+    return True
 
 
 def _there():

@@ -633,6 +633,9 @@ def test_h13_what_hangs_on_a_dead_san_is_left_where_its_data_is_wanted(dead_san)
     assert result["result"] is False
     for words in ("does not answer", "container 101 still runs from the share", "in flight"):
         assert words in result["comment"]
+    # Whoever watches is not left without a word while the share is asked.
+    asked = [data["note"] for _, data in dead_san.told if data["step"] == "the shares answer"]
+    assert asked == [f"conf, private, root: silent, asked {turn} of 3 times" for turn in (1, 2, 3)]
     assert dead_san.running() == [101, 102, 104]
     assert dead_san.calls("umount -f") == [f"umount -f {dead_san.folder}/etc/sysconfig/vz-scripts"]
     assert "/vz/nfsprivate/" in dead_san.conf(101).read_text()
