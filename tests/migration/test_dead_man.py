@@ -2,6 +2,7 @@
 
 One node; every test leaves it as the next one finds it, on local storage."""
 
+import contextlib
 import json
 import time
 
@@ -15,6 +16,13 @@ FLEET = {"nodes": 1, "cts": 3}
 NODE = "node001"
 #: Its only pillar file names containers that a small node lacks.
 SMALL_NODE = ("      revnat: [asterisk]\n      revnat beta: [asterisk]", "      PBX: [postfix]")
+#: By this directory sd_booted(3) knows that systemd runs.
+MARK = "/run/systemd/system"
+#: What succeeds while the dead-man is armed.
+ARMED = {
+    "systemd": ("systemctl", "is-enabled", "ringfree-deadman.timer"),
+    "cron": ("test", "-f", "/etc/cron.d/ringfree-deadman"),
+}
 TRACES = (
     "/etc/systemd/system/ringfree* /etc/systemd/system/*.wants/ringfree* /run/systemd/system/ringfree* "
     "/etc/cron.d/ringfree* /var/lib/ringfree/deadman*"
@@ -40,18 +48,47 @@ def before(lab, overlay):
 def traces(lab):
     """What there is of a dead-man on the node."""
     files = lab.on(NODE, "sh", "-c", f"ls -d {TRACES} 2>/dev/null; true").split()
-    units = lab.on(NODE, "systemctl", "list-units", "--all", "--plain", "--no-legend", "ringfree*")
-    return files + units.split()
+    units = "systemctl list-units --all --plain --no-legend 'ringfree*'"
+    return files + lab.on(NODE, "sh", "-c", f"[ ! -e {MARK} ] || {units}").split()
 
 
-def held(lab):
+@contextlib.contextmanager
+def no_systemd(lab):
+    """
+    The node as if something else had booted it: systemd's mark is gone, and so Salt uses init scripts.
+
+    cron is Debian's, and runs; the minion was started anew, and does not report to systemd, which it cannot see.
+    """
+    drop_in = "/etc/systemd/system/salt-minion.service.d/silent.conf"
+    lab.on(NODE, "mkdir", "-p", drop_in.rpartition("/")[0])
+    lab.write(NODE, drop_in, "[Service]\nType=exec\n")
+    lab.on(NODE, "systemctl", "daemon-reload")
+    lab.on(NODE, "systemctl", "start", "cron")
+    lab.on(NODE, "systemctl", "stop", "salt-minion")
+    lab.on(NODE, "mv", MARK, f"{MARK}.away")
+    # systemctl goes by the mark too.
+    name = "org.freedesktop.systemd1"
+    manager = ("busctl", "call", name, f"/{name.replace('.', '/')}", f"{name}.Manager")
+    lab.on(NODE, *manager, "StartUnit", "ss", "salt-minion.service", "replace")
+    wait_for(lambda: "True" in lab.salt(NODE, "test.ping")[1], "the minion", 120)
+    try:
+        yield
+    finally:
+        lab.on(NODE, "mv", f"{MARK}.away", MARK)
+        lab.on(NODE, "rm", drop_in)
+        lab.on(NODE, "systemctl", "daemon-reload")
+        lab.on(NODE, "systemctl", "stop", "cron")
+        lab.on(NODE, "systemctl", "restart", "salt-minion")
+
+
+def held(lab, scheduler="systemd"):
     """A migration that stands between the last stop and the first start; armed, and the node says so."""
     gate = Gate(lab, NODE)
     gate.close()
     command = start(lab)
     gate.wait(command)
     assert checker.remember(lab, [NODE])[NODE]["running"] == []
-    assert lab.on(NODE, "systemctl", "is-enabled", "ringfree-deadman.timer").strip() == "enabled"
+    lab.on(NODE, *ARMED[scheduler])
     _, said = lab.salt(NODE, "cloudstor.whereabouts")
     assert f"{NODE} is in flight" in said and "It goes back by itself at" in said
     return command
@@ -92,6 +129,22 @@ def test_h17_master_minion_and_run_are_gone(lab, before):
     back(lab)
     assert faults(lab, before) == []
     lab.must("heal")
+    told(lab)
+
+
+def test_h17_a_node_without_systemd_comes_back_by_cron(lab, before):
+    """Rehearsed and armed in /etc/cron.d; the master and the minion are killed with all containers down."""
+    with no_systemd(lab):
+        command = held(lab, "cron")
+        assert "deadman ok at" in command.err and "by cron" in command.err
+        lab.must("salt", NODE, "ringfree_deadman.arm", int(time.time()) + 5)
+        lab.must("fault", "master-kill")
+        lab.must("fault", "minion-kill", NODE)
+        Gate(lab, NODE).open()
+        back(lab)
+        command.end()
+    lab.must("heal")
+    assert faults(lab, before) == []
     told(lab)
 
 
