@@ -979,9 +979,9 @@ def snapshot_paths():
 
 
 def _back(ctid, private, **options):
-    """Run one rsync from the share's copy of a container to its local private area, which must be at rest."""
-    if __salt__["vz.status"](ctid)["running"]:
-        raise CommandExecutionError(f"container {ctid} runs; nothing was copied or compared")
+    """Run one rsync from the share's copy of a container to its local private area; only to compare while it runs."""
+    if not options.get("dry_run") and __salt__["vz.status"](ctid)["running"]:
+        raise CommandExecutionError(f"container {ctid} runs; nothing was copied")
     if not os.path.isdir(private):
         raise CommandExecutionError(f"the local private area {private} of container {ctid} is not there")
     wanted = settings()["sync"]
@@ -995,7 +995,7 @@ def differences_to_local(ctid, private):
     The files in which the share's copy of a container differs from the local one: what was written since the switch.
 
     ctid
-        The container's id; it must be down.
+        The container's id.  Of one that runs, what it has written where it runs differs too.
 
     private
         Its local private area.

@@ -26,6 +26,7 @@ PROC = "/proc"
 #: vz's init script adds this line to vz.conf by itself (etc/init.d/vz-redhat.in of vzctl 4.11.1, line 514).
 ADDED_BY_VZ = b"SKIP_SYSCTL_SETUP=yes\n"
 GUARD, UNGUARD = "nothing starts by itself", "containers can start by themselves"
+LISTED = "files changed on NFS are listed"
 STOP, START = "what runs from NFS is stopped", "the containers run from local storage"
 ANSWER = "the containers answer"
 BACK, CLAIM = "what was written on NFS is copied back", "the share knows that the live copies are local"
@@ -117,12 +118,13 @@ def _steps(wanted, dead, on_share, written_to):
     shares = __salt__["cloudstor.settings"]()["shares"]
     conf = shares["conf"]["mount"]
     umount = f"umount {conf} {shares['root']['mount']} {shares['private']['mount']}"
+    unlisted = _unlisted(on_share)
     not_back = {}  # containers that may not start from their local copy, and why
     silent = []  # containers that were waited for in vain
     steps = [
         (GUARD, _guard, "echo 'DISABLED=\"yes\"' >> /etc/vz/vz.conf"),
         (STOP, lambda: _stop(wanted, dead), "vzctl stop CTID"),
-        ("files changed on NFS are listed", lambda: _list_changes(written_to), "the copies stay on the SAN"),
+        (LISTED, lambda: _list_changes(written_to, unlisted), "the same rollback, once the SAN answers"),
     ]
     if wanted == "sync_back":
         steps.append(
@@ -236,6 +238,16 @@ def _written_to(on_share):
     ]
 
 
+def _unlisted(on_share):
+    """Those that ran on the share and went home while it was silent: nobody could list what they had written."""
+    return [
+        ctid
+        for ctid in on_share
+        if __utils__["ringfree_journal.reached"](__salt__["cloudstor.journal"](), "start", "intent", ctid)
+        and __salt__["cloudstor.went_home"](ctid)
+    ]
+
+
 def _guard():
     """Before anything else: DISABLED in vz.conf."""
     __salt__["vz.configure"]({"DISABLED": "yes"})
@@ -320,9 +332,13 @@ def _must_have_homes():
         )
 
 
-def _list_changes(ctids):
-    """Keep, for each container, the list of files that differ between the share's copy and the local one."""
-    counts = []
+def _list_changes(written_to, unlisted):
+    """
+    Keep, for each container, the list of files that differ between the share's copy and the local one.
+
+    A list that is made after a container went home has what was changed there since as well.
+    """
+    counts, ctids = [], [*written_to, *unlisted]
     if not ctids:
         return "no container has its newest data on NFS"
     folder = os.path.join(CHANGED, time.strftime("%Y%m%d-%H%M%S"))
@@ -333,8 +349,9 @@ def _list_changes(ctids):
         __utils__["ringfree_files.write"](
             os.path.join(folder, str(ctid)), "\n".join([*lines, ""]).encode("utf-8", "surrogateescape")
         )
-        counts.append(f"{ctid}: {len(lines)}")
-    return f"{', '.join(counts)} ({folder})"
+        late = ", with what changed at home since" if ctid in unlisted else ""
+        counts.append(f"{ctid}: {len(lines)}{late}")
+    return f"{'; '.join(counts)} ({folder})"
 
 
 def _sync_back(ctids, not_back):

@@ -94,6 +94,28 @@ def test_the_node_is_as_before_from_anywhere(moved, point):
     assert node.tree() == after
 
 
+def test_h21_what_was_written_on_a_share_that_is_silent_is_listed_when_it_answers(moved):
+    """At home everything runs by then: the list also has what changed there, and says so. It is made once."""
+    node = moved("committed")
+    for program in ("ssh", "rsync"):
+        node.rule(program, "exit 255")
+    for _ in range(2):  # typed again while it is still silent
+        result = revert(node, "discard")
+        assert result["result"] is False
+        assert "files changed on NFS are listed: " in result["comment"]
+        assert node.running() == [101, 102, 104]
+    node.san("pbx", 101, "etc/voicemail").write_text("a message\n")
+    for program in ("ssh", "rsync"):
+        node.rule(program, "")
+    result = revert(node, "discard")
+    good(result)
+    assert "101: 1, with what changed at home since; 102: 0" in str(result["changes"])
+    (listed,) = (node.folder / "var/changed").glob("*/101")
+    assert "voicemail" in listed.read_text()
+    again = revert(node, "discard")
+    assert (again["result"], again["changes"]) == (True, {})
+
+
 def test_a_node_that_never_moved_has_nothing_to_go_back_from(fleet):
     before = fleet.tree()
     for test in (True, False):
