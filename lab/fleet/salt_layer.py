@@ -9,6 +9,10 @@ from .shell import run
 
 IMAGE_PYTHON = "3.11"
 SITE = f"usr/local/lib/python{IMAGE_PYTHON}/dist-packages"
+#: Where the hosts have compiled modules. Not beside the sources: Salt lists its folders anew for each loader, several
+#: times for each command, and with a __pycache__ in them it has twice as many files to look at.
+BYTECODE = "usr/local/lib/bytecode"
+PYTHON = ("/usr/bin/python3", f"-Xpycache_prefix=/{BYTECODE}")
 COMMANDS = ("salt", "salt-call", "salt-cp", "salt-key", "salt-master", "salt-minion", "salt-run")
 
 # Environment markers ("; python_version < ...") must be judged for the image's Python and not for the one that
@@ -54,9 +58,15 @@ def build(target, image, requirements, wheelhouse, log):
     places = ["--target", site, "--find-links", wheelhouse, "-r", wheelhouse / "requirements.txt"]
     log.write(run([*pip, *only, *places], timeout=900).stderr)
     _install_commands(target)
-    # Compiled once here, so that no host spends its start on it.
-    compile_all = ["/usr/bin/python3", "-m", "compileall", "-q", "-j2", f"/{SITE}"]
-    run_inside([image], compile_all, binds=[(site, f"/{SITE}", False)], log=log)
+    # Compiled once here, so that no host spends its start on it; Python's own modules too, for the same place.
+    (target / BYTECODE).mkdir(parents=True)
+    sources = [f"/{SITE}", f"/usr/lib/python{IMAGE_PYTHON}", "/usr/lib/python3/dist-packages"]
+    run_inside(
+        [image],
+        [*PYTHON, "-m", "compileall", "-q", "-j2", *sources],
+        binds=[(site, f"/{SITE}", True), (target / BYTECODE, f"/{BYTECODE}", False)],
+        log=log,
+    )
 
 
 def _install_commands(target):
@@ -66,5 +76,5 @@ def _install_commands(target):
     for name in COMMANDS:
         text = (target / SITE / "bin" / name).read_text(encoding="utf-8")
         script = commands / name
-        script.write_text("#!/usr/bin/python3\n" + text.split("\n", 1)[1], encoding="utf-8")
+        script.write_text(f"#!{' '.join(PYTHON)}\n" + text.split("\n", 1)[1], encoding="utf-8")
         script.chmod(0o755)
