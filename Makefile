@@ -11,8 +11,8 @@ PYTEST := .venv/bin/python -m pytest
 export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
-# Tests that need no daemons and no lab. The others have a lab for each file, two of which are up at a time: those that
-# take longest first, so that both end at about the same time.
+# Tests that need no daemons and no lab. The others have a lab for each file, three of which are up at a time: those that
+# take longest first, so that they end at about the same time.
 SIDE_BY_SIDE := tests/functional tests/lint tests/unit tests/vectors
 LONG := tests/sweep tests/migration
 ON_FLEETS := $(LONG) $(filter-out $(LONG) $(SIDE_BY_SIDE) %/support %/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
@@ -31,7 +31,7 @@ demo: set-up ## bring a fleet up on this machine, migrate it, show the result, t
 
 test: venv set-up ## everything that CI runs, except for lint
 	$(PYTEST) -n 2 $(SIDE_BY_SIDE)
-	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder $(ON_FLEETS)
+	$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder $(ON_FLEETS)
 
 # Some hours; SWEEP=3/10 is the third of ten parts. What `make test` ran of it is said at its end.
 sweep: venv set-up ## cut a node's migration and its way back short at every step, in every way
