@@ -321,7 +321,8 @@ class Night(RuleBasedStateMachine):
         said = self.world.moments.until(moments, self.world.dead_man)
         event(f"a dead-man ends with {said or 'a kill'}")
         self.rested = None
-        if said and said.endswith("is back on local storage"):
+        # It comes home without a SAN that is silent; what that was not told is noted, and done by a rollback.
+        if said and said.endswith("is back on local storage") and not self._left_by_dead_man():
             self._is_back()
 
     @rule()
@@ -538,6 +539,10 @@ class Night(RuleBasedStateMachine):
                 here = self.world.words(ctid, False)
                 self.let_go[ctid] |= self.alive[ctid] - here
                 self.alive[ctid] &= here
+
+    def _left_by_dead_man(self):
+        """What the dead-man could not do, in its own words."""
+        return self.world.journal()["facts"]["deadman"]["not_done"]
 
     def _is_back(self):
         """Wholly on local storage, as before."""
