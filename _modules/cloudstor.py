@@ -979,9 +979,7 @@ def snapshot_paths():
 
 
 def _back(ctid, private, **options):
-    """Run one rsync from the share's copy of a container to its local private area; only to compare while it runs."""
-    if not options.get("dry_run") and __salt__["vz.status"](ctid)["running"]:
-        raise CommandExecutionError(f"container {ctid} runs; nothing was copied")
+    """Run one rsync from the share's copy of a container to its local private area."""
     if not os.path.isdir(private):
         raise CommandExecutionError(f"the local private area {private} of container {ctid} is not there")
     wanted = settings()["sync"]
@@ -1080,6 +1078,9 @@ def sync_back(ctid, private, stamp):
     """
     if "/" in str(stamp) or str(stamp).startswith("."):
         raise CommandExecutionError(f"'{stamp}' is no name for a directory")
+    # Before the mark: a copy that was not begun leaves none.
+    if __salt__["vz.status"](ctid)["running"]:
+        raise CommandExecutionError(f"container {ctid} runs; nothing was copied")
     if not half_back(ctid, private) and not differences_to_local(ctid, private):
         return True
     kept = os.path.join(_replaced(private), str(stamp), str(ctid))

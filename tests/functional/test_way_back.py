@@ -7,6 +7,7 @@ import subprocess
 import pytest
 from fake_node import FENCE
 from migration_steps import apply, until
+from salt.exceptions import CommandExecutionError
 
 FSTAB = "/dev/sda1 / ext4 defaults 0 1\n"
 #: Steps after which a migration may have stopped; the last one is the commit.
@@ -114,6 +115,16 @@ def test_h21_what_was_written_on_a_share_that_is_silent_is_listed_when_it_answer
     assert "voicemail" in listed.read_text()
     again = revert(node, "discard")
     assert (again["result"], again["changes"]) == (True, {})
+
+
+def test_h21_a_copy_back_of_a_container_that_runs_is_refused_before_it_leaves_a_mark(moved):
+    """A local copy that nothing has touched does not count as one that was overwritten by half."""
+    node = moved("committed")
+    (node.folder / "vz/nfsprivate/101/etc/voicemail").write_text("hello\n")
+    modules = node.minion().modules
+    with pytest.raises(CommandExecutionError, match="container 101 runs; nothing was copied"):
+        modules["cloudstor.sync_back"](101, str(node.private(101)), "20260226-0400")
+    assert modules["cloudstor.half_back"](101, str(node.private(101))) == []
 
 
 def test_a_node_that_never_moved_has_nothing_to_go_back_from(fleet):
