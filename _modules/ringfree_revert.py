@@ -522,10 +522,15 @@ def _restore(path, entry):
 
 
 def _claim(ctids, not_back):
-    """The owner records: live copies are local again, but for what still runs from NFS or was not copied back."""
-    there = set(__salt__["cloudstor.on_nfs"]()) | set(not_back)
+    """
+    The owner records: live copies are local again.
+
+    Not of what still runs from NFS, was not copied back, or has a conf that still leads there.
+    """
+    home = _to_bring_home()
+    there = {*__salt__["cloudstor.on_nfs"](), *not_back, *_astray([*ctids, *home])}
     # First what the node knows by itself: it goes home also when the share cannot be told.
-    __salt__["ringfree_owner.unlist"]([ctid for ctid in _to_bring_home() if ctid not in there])
+    __salt__["ringfree_owner.unlist"]([ctid for ctid in home if ctid not in there])
     back = [ctid for ctid in ctids if ctid not in there]
     if back:
         __salt__["ringfree_owner.claim"](back, "local")
@@ -642,15 +647,18 @@ def _began(step, phase):
     return __utils__["ringfree_journal.reached"](__salt__["cloudstor.journal"](), step, phase)
 
 
+def _astray(ctids):
+    """The containers whose confs still lead to the share."""
+    share = __salt__["cloudstor.settings"]()["shares"]["private"]["mount"] + "/"
+    return [ctid for ctid in ctids if (__salt__["vz.config"](ctid)["private"] or share).startswith(share)]
+
+
 def _must_lead_home(ctids, then):
     """Raise when confs still lead to the share."""
-    share = __salt__["cloudstor.settings"]()["shares"]["private"]["mount"] + "/"
-    astray = [
-        str(ctid) for ctid in ctids if (__salt__["vz.config"](ctid)["private"] or share).startswith(share)
-    ]
+    astray = _astray(ctids)
     if astray:
         raise CommandExecutionError(
-            f"the confs of containers {', '.join(astray)} still lead to the share; {then}"
+            f"the confs of containers {', '.join(map(str, astray))} still lead to the share; {then}"
         )
 
 

@@ -256,6 +256,29 @@ def test_h07_confs_are_not_restored_onto_the_share(moved):
     assert node.running() == [101, 102, 104]
 
 
+@pytest.mark.parametrize("typed", ["migrate", "rollback"])
+def test_h02_the_live_copy_stays_on_the_share_as_long_as_the_conf_leads_there(moved, typed):
+    """Whatever is typed next knows where the data is: a migration goes on with it, a way back lists and leaves it."""
+    node = moved("committed")
+    node.san("pbx", 101, "etc/voicemail").write_text("a message\n")
+    node.rule("umount", "echo 'target is busy' >&2; exit 32")
+    assert revert(node, "discard")["result"] is False
+    assert node.running() == []
+    assert {node.owner(ctid)["store"] for ctid in (101, 102, 104)} == {"nfs"}
+    assert (node.folder / "etc/ringfree/on-nfs").read_text().split()[::2] == ["101", "102", "104"]
+    node.rule("umount", "")
+    if typed == "migrate":
+        until(node, "ringfree_nfs.variables", mounted=True)()
+        assert json.loads((node.folder / "var/journal.json").read_text())["state"] == "nfs"
+        assert (node.san("pbx", 101, "etc/voicemail")).read_text() == "a message\n"
+    else:
+        result = revert(node, "discard")
+        good(result)
+        assert "101: 1; 102: 0" in result["changes"]["files changed on NFS are listed"]["new"]
+        assert local_side(node) == node.before
+    assert node.running() == [101, 102, 104]
+
+
 def test_h19_every_part_is_tried_although_others_fail(moved):
     node = moved("committed")
     node.rule("vzctl.start.101", "echo 'no memory' >&2; exit 8")
