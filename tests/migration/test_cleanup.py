@@ -66,13 +66,13 @@ def san(lab):
 def test_nothing_goes_before_its_time(lab, before):
     """Committed a minute ago: no consent, and without one nothing is touched."""
     run = migrate(lab)
-    assert run.code == 0, run
+    assert run.code == 0, str(run)
     then, up = san(lab), pids(lab, NODE)
     said, word = consent(lab)
     assert word is None and said.count("less than 14 days (ringfree:cleanup:age)") == 3, said
     for pillar in ({}, {"consent": "0000-0000"}):
         run = Orchestration(lab, "cleanup", **pillar)
-        assert run.code == 1 and "Nothing was touched" in run.err, run
+        assert run.code == 1 and "Nothing was touched" in run.err, str(run)
     assert areas(lab) == (["101", "102", "103"], False)
     assert (changed(then, san(lab)), pids(lab, NODE)) == ([], up)
 
@@ -89,9 +89,9 @@ def test_moved_aside_while_everything_runs(lab, overlay, before):
     said, word = consent(lab)
     assert [f"move aside  /vz/private/{ctid} " in said for ctid in CTIDS] == [True] * 3, said
     run = Orchestration(lab, "cleanup", consent=word)
-    assert run.code == 0, run
+    assert run.code == 0, str(run)
     for ctid in CTIDS:
-        assert f"cleanup {ctid} ok moved aside to {ASIDE}/" in run.err, run
+        assert f"cleanup {ctid} ok moved aside to {ASIDE}/" in run.err, str(run)
     assert lab.on(NODE, "ls", "/vz/private").split() == []
     assert sorted(lab.on(NODE, "sh", "-c", f"ls {ASIDE}/*").split()) == ["101", "102", "103"]
     assert lab.on(NODE, "stat", "-c", "%a", ASIDE).strip() == "700"
@@ -104,32 +104,32 @@ def test_no_way_back_begins_until_they_are_in_their_places(lab, before):
     """The sentence comes before a container stops; one command later the same rollback ends well."""
     up = pids(lab, NODE)
     run = Orchestration(lab, "rollback")
-    assert run.code == 1, run
-    assert f"'salt {NODE} ringfree_cleanup.restore 101' brings it back" in run.err, run
-    assert f"{NODE} is on NFS, 3 of 3 containers answer." in run.err, run
+    assert run.code == 1, str(run)
+    assert f"'salt {NODE} ringfree_cleanup.restore 101' brings it back" in run.err, str(run)
+    assert f"{NODE} is on NFS, 3 of 3 containers answer." in run.err, str(run)
     assert pids(lab, NODE) == up
     assert checker.check_monitoring(lab) == []
     lab.must("salt", NODE, "ringfree_cleanup.restore")
     assert areas(lab) == (["101", "102", "103"], False)
     run = Orchestration(lab, "rollback")
-    assert run.code == 0, run
+    assert run.code == 0, str(run)
     assert local_side.faults(lab, NODE, before[NODE]) == []
 
 
 def test_deleted_in_the_end(lab, before):
     """Another migration; aside with one consent, deleted with the next, and what runs from the share runs on."""
     run = migrate(lab)
-    assert run.code == 0, run
+    assert run.code == 0, str(run)
     assert checker.faults(lab, before) == []
     then, up = san(lab), pids(lab, NODE)
     for action in ("move aside", "delete"):
         said, word = consent(lab)
         assert said.count(f"{action:<10}  /vz/private/") == 3, said
         run = Orchestration(lab, "cleanup", consent=word)
-        assert run.code == 0, run
+        assert run.code == 0, str(run)
     assert lab.on(NODE, "ls", "-A", "/vz/private").split() == []
     said, word = consent(lab)
     assert word is None, said
     run = Orchestration(lab, "rollback")
-    assert run.code == 1 and "its copy on the share is the only one" in run.err, run
+    assert run.code == 1 and "its copy on the share is the only one" in run.err, str(run)
     assert (changed(then, san(lab)), pids(lab, NODE)) == ([], up)

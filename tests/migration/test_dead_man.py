@@ -167,7 +167,7 @@ def test_h17_a_commit_leaves_nothing_of_it(lab, before, overlay):
     overlay.restore()
     overlay.write(NODE, SMALL_NODE)
     run = migrate(lab)
-    assert run.code == 0, run
+    assert run.code == 0, str(run)
     assert traces(lab) == []
     assert checker.check_monitoring(lab) == []
     states = {state["__id__"]: state for state in run.states(NODE)}

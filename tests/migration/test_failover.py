@@ -42,7 +42,7 @@ def before(lab):
     lab.write("master", "/srv/lab-pillar/ringfree/node001.sls", text)
     found = checker.remember(lab, NODES)
     run = migrate(lab)
-    assert run.code == 0, run
+    assert run.code == 0, str(run)
     return found
 
 

@@ -47,7 +47,7 @@ def journal(lab, node):
 
 def failed(lab, run, *texts):
     """Assert a failure that says what there is to say, and leaves the monitoring on."""
-    assert run.code == 1, run
+    assert run.code == 1, str(run)
     for text in texts:
         assert text in run.err, f"{text!r} is not in:\n{run}"
     assert checker.check_monitoring(lab) == []
@@ -56,7 +56,7 @@ def failed(lab, run, *texts):
 
 def back(lab, run, node, before):
     """Assert that a node went back by itself, whole, and that the run says so."""
-    assert f"{node} is back on local storage, 3 of 3 containers answer." in run.err, run
+    assert f"{node} is back on local storage, 3 of 3 containers answer." in run.err, str(run)
     assert journal(lab, node) == "local"
     assert local_side.faults(lab, node, before[node]) == []
 
@@ -209,7 +209,7 @@ def test_run_beside_the_job_of_a_dead_one(lab, before):
 def test_last_run_completes(lab, before):
     """Whatever has happened: one more run ends well, and the independent check finds nothing."""
     run = migrate(lab)
-    assert run.code == 0, run
+    assert run.code == 0, str(run)
     assert [journal(lab, node) for node in NODES] == ["nfs"] * 3
     assert checker.faults(lab, before) == []
 
@@ -220,6 +220,6 @@ def test_a_failed_check_takes_no_committed_node_back(lab, before):
     then = {node: pids(lab, node) for node in NODES}
     run = migrate(lab)
     failed(lab, run, "node002", "container 201: asterisk does not answer")
-    assert "node002 is on NFS, 2 of 3 containers answer." in run.err, run
+    assert "node002 is on NFS, 2 of 3 containers answer." in run.err, str(run)
     assert {node: pids(lab, node) for node in NODES} == then
     lab.on("node002", "vzctl", "exec2", 201, "/etc/init.d/asterisk start")

@@ -123,7 +123,7 @@ def conf_lines(lab):
 def moved(lab, before):
     """The node on NFS; a highstate has nothing to do there."""
     run = migrate(lab)
-    assert run.code == 0, run
+    assert run.code == 0, str(run)
     assert unlike(highstate(lab)) == {}
     names = list(processes(lab).values())
     assert names.count("asterisk") >= 2 and names.count("httpd") >= 3, names
@@ -240,7 +240,7 @@ def test_h22_highstates_all_through_a_way_back_and_a_migration(lab, moved):
         assert local_side.faults(lab, NODE, moved["before"][NODE]) == []
         between = len(answers(lab))
         run = Run(start(lab))
-        assert run.code == 0, run
+        assert run.code == 0, str(run)
         assert checker.faults(lab, moved["before"]) == []
         assert len(answers(lab)) > between
     finally:

@@ -21,7 +21,7 @@ def moved(lab):
 def test_many_containers_move(lab, moved):
     """Exit code 0, and the independent check finds nothing."""
     before, run = moved
-    assert run.code == 0, run
+    assert run.code == 0, str(run)
     assert checker.faults(lab, before) == []
 
 
@@ -33,6 +33,6 @@ def test_the_run_ends_after_the_last_node(moved):
     begun = {node: next(at for at, text in enumerate(said) if f" {node} presync" in text) for node in NODES}
     last_words = [at for at, text in enumerate(said) if "is on NFS" in text]
     assert len(last_words) == 3
-    assert max(ended.values()) < min(last_words), run
-    assert ended["node001"] < min(begun["node002"], begun["node003"]), run
-    assert max(begun["node002"], begun["node003"]) < min(ended["node002"], ended["node003"]), run
+    assert max(ended.values()) < min(last_words), str(run)
+    assert ended["node001"] < min(begun["node002"], begun["node003"]), str(run)
+    assert max(begun["node002"], begun["node003"]) < min(ended["node002"], ended["node003"]), str(run)

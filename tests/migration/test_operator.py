@@ -60,7 +60,7 @@ def test_h20_without_time_for_the_way_back_nothing_begins(lab, before):
     """The deadline is nearer than what is reserved for a node that was never measured."""
     then = {node: pids(lab, node) for node in NODES}
     run = migrate(lab, "pillar=" + json.dumps({"deadline": by_then(60)[0]}))
-    assert run.code == 1, run
+    assert run.code == 1, str(run)
     assert "presync was not begun" in run.text
     for node in NODES:
         assert f"{node} was not touched, it is on local storage." in run.err
@@ -79,7 +79,7 @@ def test_ctrl_c_takes_the_node_back_and_says_so(lab, before):
     wait_for(lambda: "aborted" in lab.on("node001", "cat", "/run/ringfree/orders.json"), "the abort", 60)
     gate.open()
     run = Run(command)
-    assert run.code == 1, run
+    assert run.code == 1, str(run)
     assert "the run was aborted by root" in run.text
     assert "node001 is back on local storage, 3 of 3 containers answer." in run.err
     assert "node002 was not touched, it is on local storage." in run.err
@@ -100,7 +100,7 @@ def test_paused_confirmed_and_not_confirmed(lab, before):
     lab.must("salt-run", "ringfree.commit", "node001")
     wait_said(command, "node001 commit ok")
     run = Run(command)
-    assert run.code == 1, run
+    assert run.code == 1, str(run)
     assert "nobody said 'salt-run ringfree.commit node002' within 20 s" in run.text
     assert "node001 is on NFS, 3 of 3 containers answer." in run.err
     assert "node002 is back on local storage, 3 of 3 containers answer." in run.err
@@ -125,7 +125,7 @@ def test_h20_a_deadline_that_passes_in_flight_takes_the_node_back(lab, overlay, 
     finally:
         gate.open()
     run = Run(command)
-    assert run.code == 1, run
+    assert run.code == 1, str(run)
     assert "has passed" in run.text
     assert "node002 is back on local storage, 3 of 3 containers answer." in run.err
     at_home(lab, "node002", with_gate)
@@ -140,5 +140,5 @@ def test_confirmed_without_a_run(lab, overlay, before):
     said = lab.must("salt-run", "ringfree.commit", "node002").decode()
     assert "node002 is on NFS, 3 of 3 containers answer." in said
     run = migrate(lab)
-    assert run.code == 0, run
+    assert run.code == 0, str(run)
     assert checker.check_monitoring(lab) == []

@@ -24,7 +24,7 @@ def before(lab):
     overlay.write("node001", (lacking, "      PBX: [postfix]"))
     found = checker.remember(lab, NODES)
     run = migrate(lab)
-    assert run.code == 0, run
+    assert run.code == 0, str(run)
     assert checker.faults(lab, found) == []
     return found
 

@@ -85,7 +85,7 @@ def refused(lab, *words):
 
 def holds(outcome, *texts):
     """Assert a clean refusal."""
-    assert outcome.run.code == 1, outcome.run
+    assert outcome.run.code == 1, str(outcome.run)
     for text in texts:
         assert text in outcome.run.err, f"{text!r} is not in:\n{outcome.run}"
     assert 'File "/var/cache/salt' not in outcome.run.err, "a traceback of our modules"

@@ -54,7 +54,7 @@ def stream(lab, ctid, store="local"):
 def test_the_dry_run_changes_nothing_and_says_what_it_would(lab, before):
     """On a committed node test=True names the containers and the mounts; the node stays on NFS."""
     run = migrate(lab)
-    assert run.code == 0, run
+    assert run.code == 0, str(run)
     then = checker.remember(lab, [NODE])
     said = lab.must("salt", NODE, "state.sls", "ringfree.rollback", "test=True", "--out=json")
     (state,) = json.loads(said)[NODE].values()
@@ -71,7 +71,7 @@ def test_back_after_the_commit_without_what_was_written_on_nfs(lab, before):
     at_stop = {ctid: whole(stream(lab, ctid)) for ctid in CTIDS}
     lab.must("fault", "power-cut", "mon001")
     run = Rollback(lab)
-    assert run.code == 1 and "mon001: " in run.err, run
+    assert run.code == 1 and "mon001: " in run.err, str(run)
     assert f"{NODE} is back on local storage, 3 of 3 containers answer." in run.err
     lab.must("heal")
     assert faults(lab, before) == []
@@ -88,16 +88,16 @@ def test_back_after_the_commit_without_what_was_written_on_nfs(lab, before):
 def test_a_second_rollback_changes_nothing(lab, before):
     then = checker.remember(lab, [NODE])
     run = Rollback(lab)
-    assert run.code == 0, run
+    assert run.code == 0, str(run)
     assert changed(then, checker.remember(lab, [NODE])) == []
 
 
 def test_back_with_what_was_written_on_nfs(lab, before):
     """H21: a node that was rolled back migrates afresh; sync_back keeps every record, and what it replaced."""
     run = migrate(lab)
-    assert run.code == 0, run
+    assert run.code == 0, str(run)
     run = Rollback(lab, data="sync_back")
-    assert run.code == 0, run
+    assert run.code == 0, str(run)
     assert faults(lab, before) == []
     for ctid in CTIDS:
         on_nfs = stream(lab, ctid, "nfs")
@@ -118,20 +118,20 @@ def test_back_from_the_middle_after_a_kill(lab, before):
     assert command.wait() == 137
     gate.open()
     run = Rollback(lab)
-    assert run.code == 0, run
+    assert run.code == 0, str(run)
     assert faults(lab, with_gate) == []
 
 
 def test_a_busy_share_is_named_and_no_conf_is_written_onto_it(lab, before):
     """H07: the conf share cannot be unmounted; nothing is forced, the share's confs stay, a second try ends it."""
     run = migrate(lab)
-    assert run.code == 0, run
+    assert run.code == 0, str(run)
     then = lab.ask("san1", checker.TREE, "/rf-images/vzconf")
     holder = lab.start("exec", NODE, "--", "sh", "-c", "cd /etc/sysconfig/vz-scripts && exec sleep 600")
     try:
         wait_for(lambda: "sleep 600" in lab.on(NODE, "ps", "ax", "-o", "args"), "a process on the conf share")
         run = Rollback(lab)
-        assert run.code == 1, run
+        assert run.code == 1, str(run)
         assert "the shares are unmounted: /etc/sysconfig/vz-scripts is still mounted" in run.err
         assert "Type on the node: umount /etc/sysconfig/vz-scripts" in run.err
         assert lab.ask("san1", checker.TREE, "/rf-images/vzconf") == then
@@ -140,7 +140,7 @@ def test_a_busy_share_is_named_and_no_conf_is_written_onto_it(lab, before):
         lab.on(NODE, "pkill", "-f", "[s]leep 600")
         holder.wait()
     run = Rollback(lab)
-    assert run.code == 0, run
+    assert run.code == 0, str(run)
     now = dict(before, confs=checker.remember(lab, [NODE])[NODE]["confs"])
     assert set(now["confs"]) - {"vps.mount"} == set(before["confs"])
     assert faults(lab, now) == []

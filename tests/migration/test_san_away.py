@@ -44,8 +44,8 @@ def away(lab):
 def went_home(command):
     """Assert that a migration failed, and that its node is at home by itself."""
     run = Run(command)
-    assert run.code == 1, run
-    assert f"{NODE} is back on local storage, 3 of 3 containers answer." in run.err, run
+    assert run.code == 1, str(run)
+    assert f"{NODE} is back on local storage, 3 of 3 containers answer." in run.err, str(run)
 
 
 def back(lab):
@@ -96,7 +96,7 @@ def test_the_san_dies_under_containers_that_start_from_it(lab, before, away):
 def test_back_from_a_share_that_hangs_under_running_containers(lab, before, away):
     """H13: days after the commit the SAN dies for good, and a rollback by hand brings the telephones back."""
     run = Run(start(lab))
-    assert run.code == 0, run
+    assert run.code == 0, str(run)
     away()
     command = lab.start("salt-run", "state.orch", "rollback", "pillar=" + json.dumps({"nodes": [NODE]}))
     assert command.wait() == 1, command.err

@@ -58,15 +58,15 @@ def before(lab, overlay):
 
 def back(lab, run, node, before):
     """Assert that a run failed, that its node is back by itself, whole, and that its last words say so."""
-    assert run.code == 1, run
-    assert f"{node} is back on local storage, 3 of 3 containers answer." in run.err, run
+    assert run.code == 1, str(run)
+    assert f"{node} is back on local storage, 3 of 3 containers answer." in run.err, str(run)
     assert local_side.faults(lab, node, before[node]) == []
 
 
 def settled(lab, run, node, before):
     """Assert that a node is wholly on one store, and that the run said which."""
     if run.code == 0:
-        assert f"{node} is on NFS, 3 of 3 containers answer." in run.err, run
+        assert f"{node} is on NFS, 3 of 3 containers answer." in run.err, str(run)
         return
     if f"{node} is in flight" in run.err:
         # The share was silent when the node wanted to go back: one command once it answers again.
@@ -106,7 +106,7 @@ def test_the_san_is_full_when_the_last_changes_are_copied(lab, before):
         run = Run(command)
     finally:
         lab.must("heal")
-    assert "No space left on device" in run.err, run
+    assert "No space left on device" in run.err, str(run)
     back(lab, run, node, before)
 
 
@@ -120,7 +120,7 @@ def test_an_admin_starts_a_container_by_force_while_others_still_stop(lab, befor
         lab.on(node, "vzctl", "start", "101", "--force")
         init = pids(lab, node)[101]
     run = Run(command)
-    assert "nothing was copied: container 101 runs" in run.err, run
+    assert "nothing was copied: container 101 runs" in run.err, str(run)
     back(lab, run, node, before)
     assert pids(lab, node)[101] == init
 
@@ -194,7 +194,7 @@ def test_a_minion_freezes_and_a_second_operator_comes(lab, before):
 def test_after_all_this_the_fleet_moves(lab, before):
     """One more run, and the independent check finds nothing: nothing lost, doubled, or left behind."""
     run = migrate(lab)
-    assert run.code == 0, run
+    assert run.code == 0, str(run)
     assert checker.faults(lab, before) == []
 
 
