@@ -1165,7 +1165,7 @@ def conf_share(test=False):
 
 
 def _wanted_confs():
-    """The conf directory as the share is to have it."""
+    """The conf directory as the share is to have it; hidden names are editors', rsync's and trials, not vzctl's."""
     entries = __utils__["ringfree_files.read_folder"](os.path.realpath(CONF_DIR))
     paths = __utils__["ringfree_pillar.store_paths"](settings())
     for ctid in to_move():
@@ -1182,7 +1182,7 @@ def _wanted_confs():
         except ValueError as error:
             raise CommandExecutionError(f"{path}: {error}") from error
         entries[name] = dict(entry, data=data)
-    return {name: entry for name, entry in entries.items() if "folder" not in entry}
+    return {name: entry for name, entry in entries.items() if "folder" not in entry and name[0] != "."}
 
 
 def _same_file(wanted, found):
@@ -1192,8 +1192,7 @@ def _same_file(wanted, found):
 def _confs_on_share():
     """A copy of the conf share's files, as on the SAN."""
     here = f"{STATE_DIR}/confs-on-share"
-    os.makedirs(here, mode=0o700, exist_ok=True)
-    __salt__["ringfree_san.fetch"](settings()["shares"]["conf"]["export"], here, checksum=True)
+    __salt__["ringfree_san.fetch_shared"](settings()["shares"]["conf"]["export"], here)
     return __utils__["ringfree_files.read_folder"](here)
 
 

@@ -45,8 +45,7 @@ def records():
     if ".ringfree" not in __salt__["ringfree_san.names"](export):
         return {}
     here = f"{STATE_DIR}/owners-on-share"
-    os.makedirs(here, mode=0o700, exist_ok=True)
-    __salt__["ringfree_san.fetch"](f"{export}/.ringfree/owner", here, checksum=True)
+    __salt__["ringfree_san.fetch_shared"](f"{export}/.ringfree/owner", here)
     found, faults = {}, []
     for name, entry in __utils__["ringfree_files.read_folder"](here).items():
         try:

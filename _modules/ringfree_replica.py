@@ -116,15 +116,13 @@ def _loaded(san, name, data, kind, faults):
 
 
 def _fetched(san, share):
-    """A copy of a share's records; an empty directory when it has none."""
+    """A copy of a share's records; no directory when it has none."""
     address, export = _address(san), _export(share)
     here = os.path.join(STATE_DIR, f"of-{san}", share)
-    names = __salt__["ringfree_san.names"](export, server=address)
-    if ".ringfree" not in names:
+    if ".ringfree" in __salt__["ringfree_san.names"](export, server=address):
+        __salt__["ringfree_san.fetch_shared"](f"{export}/.ringfree", here, address, RECORDS)
+    else:
         shutil.rmtree(here, ignore_errors=True)
-    os.makedirs(here, mode=0o700, exist_ok=True)
-    if ".ringfree" in names:
-        __salt__["ringfree_san.fetch"](f"{export}/.ringfree", here, address, RECORDS, checksum=True)
     return here
 
 

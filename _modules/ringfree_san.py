@@ -90,7 +90,7 @@ def remote(path, server=None):
     return f"{server or __salt__['ringfree_nfs.server']()}:{path}"
 
 
-def fetch(path, folder, server=None, deadline=600, timeout=600, dry_run=False, checksum=False, backup=None):
+def fetch(path, folder, server=None, deadline=600, timeout=600, dry_run=False, backup=None):
     """
     Make a local directory like one of the SAN: what only the local one has is deleted, or kept in ``backup``.
 
@@ -112,15 +112,11 @@ def fetch(path, folder, server=None, deadline=600, timeout=600, dry_run=False, c
     dry_run : False
         Change nothing, and itemise every difference.
 
-    checksum : False
-        Compare contents, not only size and time.
-
     backup : None
         Local directory that keeps what is replaced or deleted.
 
     Returns what rsync said, as ``run`` in ``_utils/ringfree_command.py`` does.  Raises CommandExecutionError unless
-    rsync ends with exit code 0; and before it begins, when something could be deleted for good that is not a copy of
-    ours, in /var/lib/ringfree.
+    rsync ends with exit code 0; and before it begins, when something could be deleted for good.
 
     CLI Example:
 
@@ -128,20 +124,53 @@ def fetch(path, folder, server=None, deadline=600, timeout=600, dry_run=False, c
 
         salt node001 ringfree_san.fetch /rf-images/pbx/101 /root/look dry_run=True
     """
-    if not (dry_run or backup or os.path.realpath(folder).startswith(f"{os.path.realpath(STATE_DIR)}/")):
+    if not (dry_run or backup):
+        raise CommandExecutionError(f"say where what is replaced or deleted in {folder} is kept (backup)")
+    source, target = f"{remote(path, server).rstrip('/')}/", f"{folder.rstrip('/')}/"
+    return _rsync(source, target, server, deadline, timeout=timeout, dry_run=dry_run, backup=backup)
+
+
+def fetch_shared(path, folder, server=None, deadline=600):
+    """
+    Bring a directory of the SAN, into which every node writes, to a copy of our own.
+
+    Hidden names are left out: they are other nodes' trials and the files that an rsync of theirs is just writing, and
+    are gone a moment later.  When another file vanishes in the middle, all is read again.
+
+    path
+        The directory on the SAN.
+
+    folder
+        The copy, in /var/lib/ringfree; it is made when it is missing, and loses what the SAN does not have.
+
+    server : None
+        The SAN's address; ``None`` for the SAN in use.
+
+    deadline : 600
+        Seconds for one reading.
+
+    Returns what rsync said, as ``run`` in ``_utils/ringfree_command.py`` does.  Raises CommandExecutionError when the
+    folder is not ours, rsync fails, or files vanish three times running.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_san.fetch_shared /rf-images/vzconf /var/lib/ringfree/confs-on-share
+    """
+    if not os.path.realpath(folder).startswith(f"{os.path.realpath(STATE_DIR)}/"):
         raise CommandExecutionError(
-            f"{folder} is not in {STATE_DIR}: say where what is replaced or deleted there is kept (backup)"
+            f"{folder} is not in {STATE_DIR}: what the SAN does not have would be deleted there"
         )
-    return _rsync(
-        f"{remote(path, server).rstrip('/')}/",
-        f"{folder.rstrip('/')}/",
-        server,
-        deadline,
-        timeout=timeout,
-        dry_run=dry_run,
-        checksum=checksum,
-        backup=backup,
-    )
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    source, target = f"{remote(path, server).rstrip('/')}/", f"{folder.rstrip('/')}/"
+    argv = __utils__["ringfree_sync.rsync"](source, target, connection(server), checksum=True, hidden=False)
+    for _ in range(3):
+        result = __utils__["ringfree_command.run"](argv, deadline=deadline)
+        if result["rc"] != 24:  # files vanished, rsync(1)
+            break
+    _must_be_good(result)
+    return result
 
 
 def push(folder, path, server=None, deadline=600):

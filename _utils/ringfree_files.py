@@ -113,13 +113,24 @@ def read_folder(path):
     except FileNotFoundError:
         return entries
     for name in names:
-        full = os.path.join(path, name)
-        info = os.lstat(full)
-        if stat.S_ISLNK(info.st_mode):
-            entries[name] = {"link": os.readlink(full)}
-        elif stat.S_ISREG(info.st_mode):
-            mode = stat.S_IMODE(info.st_mode)
-            entries[name] = {"data": read(full), "mode": mode, "uid": info.st_uid, "gid": info.st_gid}
-        elif stat.S_ISDIR(info.st_mode):
-            entries[name] = {"folder": True}
+        try:
+            entry = _entry(os.path.join(path, name))
+        except FileNotFoundError:  # gone since it was listed: other nodes write to the conf share too
+            continue
+        if entry:
+            entries[name] = entry
     return entries
+
+
+def _entry(path):
+    """One file, link or subdirectory for :py:func:`read_folder`; None for anything else."""
+    info = os.lstat(path)
+    if stat.S_ISLNK(info.st_mode):
+        return {"link": os.readlink(path)}
+    if stat.S_ISDIR(info.st_mode):
+        return {"folder": True}
+    if not stat.S_ISREG(info.st_mode):
+        return None
+    with open(path, "rb") as stream:
+        data = stream.read()
+    return {"data": data, "mode": stat.S_IMODE(info.st_mode), "uid": info.st_uid, "gid": info.st_gid}

@@ -107,6 +107,7 @@ def rsync(
     checksum=False,
     delete=True,
     backup=None,
+    hidden=True,
 ):
     """
     The rsync command for one tree.
@@ -138,6 +139,9 @@ def rsync(
     backup : None
         Directory on the target's side that keeps what is replaced or deleted.
 
+    hidden : True
+        Copy names that begin with a dot too; without them they are deleted in the target.
+
     Returns an argument list.
     """
     argv = [
@@ -152,6 +156,8 @@ def rsync(
     argv += [
         "--exclude=.nfs????????????????????????"
     ]  # what an NFS client makes of a file deleted while open
+    if not hidden:
+        argv.append("--filter=H .*")
     if delete:
         argv.append("--delete-delay")
     if backup:

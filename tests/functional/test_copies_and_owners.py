@@ -327,12 +327,15 @@ def test_a_comparison_that_cannot_be_made_fails(fleet, call):
 def test_h03_no_local_directory_is_made_like_the_sans_without_a_backup(fleet, call, tmp_path):
     """Only copies of our own lose what the SAN does not have."""
     fleet.san("pbx/999").mkdir()
-    (fleet.folder / "var/copy").mkdir(parents=True)
+    refused(
+        "say where what is replaced", call, "ringfree_san.fetch", "/rf-images/pbx/999", fleet.private(101)
+    )
     for folder in (fleet.private(101), fleet.folder / "var", fleet.folder / "var/../vz"):
-        refused("say where what is replaced", call, "ringfree_san.fetch", "/rf-images/pbx/999", str(folder))
+        words = "what the SAN does not have would be deleted"
+        refused(words, call, "ringfree_san.fetch_shared", "/rf-images/pbx/999", str(folder))
     assert not fleet.calls("rsync")
     call("ringfree_san.fetch", "/rf-images/pbx/999", str(fleet.private(101)), dry_run=True)
-    call("ringfree_san.fetch", "/rf-images/pbx/999", str(fleet.folder / "var/copy"))
+    call("ringfree_san.fetch_shared", "/rf-images/pbx/999", str(fleet.folder / "var/copy"))
     assert len(fleet.calls("rsync")) == 2
     assert (fleet.private(101) / "etc").is_dir()
 
@@ -424,6 +427,36 @@ def test_a_conf_share_that_did_not_keep_what_was_written_is_noticed(fleet, call)
     call("ringfree_owner.claim", [101, 102, 104], "local")
     fleet.rule("rsync.confs-to-share.after", "echo changed >> $target/101.conf")
     refused("the conf share differs after it was written: 101.conf", call, "cloudstor.conf_share")
+
+
+def test_h12_what_another_node_tries_or_just_writes_is_not_read(fleet, call):
+    """Its rsync writes to a hidden name before it renames; its trials are there for a moment; editors leave theirs."""
+    call("ringfree_owner.claim", [101, 102, 104], "local")
+    for path in (
+        "vzconf/.201.conf.AbCdEf",
+        "vzconf/.ringfree-probe-x/fifo",
+        "pbx/.ringfree/owner/.201.AbCdEf",
+    ):
+        fleet.san(path).parent.mkdir(exist_ok=True)
+        fleet.san(path).write_text("half")
+    for name in (".101.conf.swp", ".ringfree-probe-y"):
+        (fleet.folder / "etc/vz/conf" / name).write_text("hidden")
+    assert set(call("ringfree_owner.records")) == {101, 102, 104}
+    assert set(call("cloudstor.conf_share")) == {"101.conf", "102.conf", "103.conf", "104.conf"}
+    assert not (fleet.folder / "var/confs-on-share/.ringfree-probe-x").exists()
+    assert not fleet.san("vzconf/.101.conf.swp").exists()
+
+
+def test_h12_files_that_another_node_takes_away_while_they_are_read_are_read_again(fleet, call):
+    """In front of a whole fleet, three times running; somebody who never stops is a fault."""
+    call("ringfree_owner.claim", [101, 102, 104], "local")
+    vanish = "echo 'file has vanished: \"/rf-images/vzconf/202.conf\"' >&2; exit 24"
+    fleet.rule(
+        "rsync.vzconf", f"[ -e $W/read.2 ] || {{ mv $W/read.1 $W/read.2 || touch $W/read.1; {vanish}; }} 2>&1"
+    )
+    assert call("cloudstor.conf_conflicts") == []
+    fleet.rule("rsync.vzconf", vanish)
+    refused("files vanished while they were copied.*202.conf", call, "cloudstor.conf_conflicts")
 
 
 def test_an_ambiguous_conf_keeps_the_conf_share_as_it_is(fleet, call):

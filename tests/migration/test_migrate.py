@@ -102,7 +102,7 @@ def test_checker_sees_that_nothing_has_moved(before, local_faults):
 
 def test_presync_copies_and_moves_nothing(lab, before, presynced):
     """The pre-sync fills the SAN while everything runs on, and the nodes stay local."""
-    assert presynced.run.code == 0, presynced.run
+    assert presynced.run.code == 0, str(presynced.run)
     assert presynced.now == presynced.then
     names = lab.on("san1", "ls", "/rf-images/pbx").split()
     assert sorted(names) == sorted(str(ctid) for then in before.values() for ctid in then["running"])
@@ -148,7 +148,7 @@ def test_dry_run_says_what_the_real_run_does(planned, moved, node):
 
 def test_migration_ends_well(moved):
     """Exit code 0."""
-    assert moved.run.code == 0, moved.run
+    assert moved.run.code == 0, str(moved.run)
 
 
 def test_progress_is_shown_while_it_happens(moved):
@@ -217,7 +217,7 @@ def test_report_shows_every_container(lab, moved):
 
 def test_second_run_changes_nothing(again):
     """No file, no owner record, no container and no monitoring daemon is touched, and it says so."""
-    assert again.run.code == 0, again.run
+    assert again.run.code == 0, str(again.run)
     assert again.changes == []
     for node in NODES:
         states = again.run.states(node)
@@ -284,6 +284,24 @@ def test_stopped_container_still_starts_from_local_disk(lab, before, moved):
     assert init["root"]["root"].endswith(f"/vz/private/{STOPPED}")
     assert init["root"]["kind"] not in checker.NFS_KINDS
     lab.on("node002", "vzctl", "stop", STOPPED)
+
+
+def test_what_another_node_just_writes_is_not_read(lab, moved):
+    """H12: on the shares a trial of another node's preflight, and a record that its rsync has half written."""
+    trial, half = "/rf-images/vzconf/.ringfree-probe-x", "/rf-images/pbx/.ringfree/owner/.201.AbCdEf"
+    lab.write("san1", f"{trial}/fifo", "")
+    lab.write("san1", half, "node=")
+    try:
+        for question in ("cloudstor.conf_conflicts", "ringfree_owner.records"):
+            code, said = lab.salt("node001", question)
+            assert code == 0, said
+        on_node = lab.on(
+            "node001", "find", "/var/lib/ringfree/confs-on-share", "/var/lib/ringfree/owners-on-share"
+        )
+    finally:
+        lab.on("san1", "rm", "-r", trial, half)
+    assert "101.conf" in on_node and "/owners-on-share/101" in on_node
+    assert ".ringfree-probe-x" not in on_node and ".201.AbCdEf" not in on_node
 
 
 def test_monitoring_was_not_touched_by_looking(lab, again):

@@ -111,6 +111,7 @@ PROGRAMS = {
             case $word in
                 --delete-delay) delete=1 ;; --dry-run) dry=1 ;; --list-only) list=1 ;; -r) deep=1 ;;
                 --include=/*) some="$some ${word#--include=/}" ;;
+                "--filter=H .*") hide=1 ;;
             esac
             source=$target target=$word
         done
@@ -172,6 +173,7 @@ PROGRAMS = {
             done
         fi
         cp -a $source/. $target/
+        [ ! $hide ] || find $target -mindepth 1 -name ".*" -prune -exec rm -r {} +
         rule rsync.$(basename $source).after "$@"
         echo "Number of deleted files: $gone"
         echo "Number of regular files transferred: 2"

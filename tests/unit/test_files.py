@@ -1,5 +1,6 @@
 """ringfree_files: a file is the old or the new one, never something between."""
 
+import builtins
 import errno
 import os
 import stat
@@ -110,6 +111,23 @@ def test_read_gives_bytes_or_none(tmp_path):
     assert files.read(str(tmp_path / "none")) is None
     with pytest.raises(OSError, match="Is a directory"):
         files.read(str(tmp_path))
+
+
+@pytest.mark.parametrize("call", ["lstat", "open"])
+def test_a_file_that_is_gone_since_it_was_listed_is_not_there(tmp_path, monkeypatch, call):
+    """H12: other nodes write to the conf share too."""
+    for name in ("101.conf", "102.conf"):
+        (tmp_path / name).write_bytes(b"1")
+    where, real = (os, os.lstat) if call == "lstat" else (builtins, open)
+
+    def other_node(path, *arguments):
+        if str(path).endswith("101.conf"):
+            os.unlink(path)
+        return real(path, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, call, other_node)
+        assert list(files.read_folder(str(tmp_path))) == ["102.conf"]
 
 
 def test_a_folder_is_read_without_following_links(tmp_path):

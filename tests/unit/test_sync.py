@@ -89,6 +89,11 @@ def test_the_exclusion_is_that_of_a_file_deleted_while_open():
     assert pattern == ".nfs" + "?" * len("0000000000000a2b00000001")
 
 
+def test_hidden_names_belong_to_the_copy_unless_they_are_left_out():
+    assert "--filter=H .*" in argv(hidden=False)
+    assert not [word for word in argv() if word.startswith(("--filter=H", "--filter=-"))]
+
+
 def test_what_a_cut_off_copy_leaves_is_used_and_then_deleted():
     """Half of a file that is gone since would otherwise stay for ever, and every verifying pass would fail on it."""
     words = argv()
