@@ -1129,8 +1129,8 @@ def conf_share(test=False):
     """
     Bring this node's files of the conf directory to the conf share, as they are to be on NFS, and compare.
 
-    The containers of the manifest get the paths of the share; every other file goes as it is.  Files of other nodes
-    stay untouched.  A file of another node with the same name and other content is refused.
+    The containers of the manifest get the paths of the share; every other file goes as it is, but no hidden one.  Files
+    of other nodes stay untouched.  A file of another node with the same name and other content is refused.
 
     test : False
         Only say what differs.

@@ -11,6 +11,7 @@ What the operator types: plan, preflight, status, report, watch; and what the or
 """
 
 import contextvars
+import gc
 import getpass
 import itertools
 import logging
@@ -119,6 +120,17 @@ def _ask(nodes, function, arg=(), timeout=ANSWER, kwarg=None):
     return {"answers": answers, "faults": faults}
 
 
+def _collect_garbage():
+    """
+    Collect garbage now, and from here on between the parts of a run only, not in the middle of an import.
+
+    What Salt's orchestration leaves behind imports modules when it is collected. Before Python 3.12 an import that is
+    going on then ends with a KeyError, and the run with it: https://github.com/python/cpython/issues/91351
+    """
+    gc.set_threshold(0)  # gc.disable() would not last: Salt enables it again whenever it has read a message
+    gc.collect()
+
+
 def _refuse(message, raises=True):
     """Fail with a message: as an exception for salt-run, as an Error for an orchestration, which prints it in plain."""
     if raises:
@@ -223,6 +235,7 @@ def begin(what="migrate", pillar=None, nodes=None, raises=True, deadline=None):
 
         salt-run ringfree.begin
     """
+    _collect_garbage()
     try:
         settings = _settings(pillar)
         names = _names(nodes, settings)
@@ -458,6 +471,7 @@ def gate(node, part, pillar=None, raises=True):
 
         salt-run ringfree.gate node001 cutover
     """
+    _collect_garbage()
     settings = _settings(pillar)
     (name,) = _names(node, settings)
     held = _holder() or {}
@@ -1088,6 +1102,7 @@ def failover_gate(node, before, pillar=None, raises=True):
 
         salt-run ringfree.failover_gate node002 '["node001"]'
     """
+    _collect_garbage()
     (name,) = _names(node, _settings(pillar))
     busy = _wait_rest([name])
     if busy:

@@ -3,6 +3,7 @@
 import concurrent.futures
 import copy
 import fcntl
+import gc
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import ringfree_command
 import ringfree_pillar
 import salt.config
 import salt.loader
+import salt.payload
 from lab_client import wait_for
 from minion_without_daemons import PROJECT
 from salt.exceptions import CommandExecutionError
@@ -115,7 +117,9 @@ def master(minion_opts, monkeypatch):
     monkeypatch.setattr("salt.client.get_local_client", lambda *args, **kwargs: made)
     monkeypatch.setattr("salt.utils.event.get_event", lambda *args, **kwargs: made.bus)
     monkeypatch.setattr(sys, "tracebacklimit", 1000, raising=False)
-    return made
+    thresholds = gc.get_threshold()
+    yield made
+    gc.set_threshold(*thresholds)
 
 
 @pytest.fixture
@@ -151,6 +155,25 @@ def test_begin_takes_the_lock_and_end_gives_it_back(master):
     assert any("node002 is on local storage." in line for line in master.said)
     assert [tag for tag, _ in master.bus.fired] == [f"ringfree/end/{os.getpid()}"]
     assert os.listdir(os.path.dirname(master.lock)).count("ringfree.lock") == 0
+
+
+def test_what_salt_leaves_behind_is_collected_between_parts_only(master):
+    """Its end imports modules: in the middle of another import that ends the run, where Python is older than 3.12."""
+    collected = []
+
+    class LeftBehind:
+        def __del__(self):
+            collected.append(self)
+
+    master("begin", pillar=PILLAR)
+    left = LeftBehind()
+    left.itself = left
+    del left
+    salt.payload.loads(salt.payload.dumps({}))  # switches Python's collector on
+    kept = [[number] for number in range(100_000)]
+    assert not collected
+    master("gate", "node001", "presync", pillar=PILLAR, raises=False)
+    assert collected and kept
 
 
 @pytest.mark.parametrize("raises", [True, False])
