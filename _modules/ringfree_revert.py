@@ -27,6 +27,7 @@ PROC = "/proc"
 ADDED_BY_VZ = b"SKIP_SYSCTL_SETUP=yes\n"
 GUARD, UNGUARD = "nothing starts by itself", "containers can start by themselves"
 LISTED = "files changed on NFS are listed"
+LATE = "files that a silent share kept from being listed are listed"
 STOP, START = "what runs from NFS is stopped", "the containers run from local storage"
 ANSWER = "the containers answer"
 BACK, CLAIM = "what was written on NFS is copied back", "the share knows that the live copies are local"
@@ -141,9 +142,15 @@ def _steps(wanted, dead, on_share, written_to):
         ("the mounts do not come back", fstab, f"remove the lines of ringfree from {FSTAB}"),
         (UNMOUNT, _unmount, umount),
         (CONFS, _confs, f"tar -C {conf} -xzf /etc/sysconfig/vz-scripts.tar.gz, but not while {conf} is NFS"),
-        (CLAIM, lambda: _claim(on_share, not_back), f"salt-call ringfree_owner.claim '{on_share}' local"),
+        (
+            CLAIM,
+            lambda: _claim([ctid for ctid in on_share if ctid not in unlisted], not_back),
+            f"salt-call ringfree_owner.claim '{on_share}' local",
+        ),
         (START, lambda: _start(not_back, silent), "vzctl start CTID --force"),
         (ANSWER, lambda: _answer(silent), "vzctl exec CTID COMMAND"),
+        # Not before: a comparison takes its time, and what is down waits for it.
+        (LATE, lambda: _list_late(unlisted, not_back), "the same rollback, once the SAN answers"),
         ("the variables say so", _variables, "echo 0 > /etc/ringfree/nfsmounted"),
         (UNGUARD, lambda: _unguard(not_back), "remove the line DISABLED from /etc/vz/vz.conf"),
     ]
@@ -336,21 +343,37 @@ def _list_changes(written_to, unlisted):
     """
     Keep, for each container, the list of files that differ between the share's copy and the local one.
 
-    A list that is made after a container went home has what was changed there since as well.
+    What went home unlisted is compared when it is down; what runs there keeps nobody waiting, and comes later.
     """
-    counts, ctids = [], [*written_to, *unlisted]
-    if not ctids:
+    up = set(__salt__["vz.running"]())
+    down = [ctid for ctid in unlisted if ctid not in up]
+    if not written_to and not down:
         return "no container has its newest data on NFS"
+    text = _keep_lists([*written_to, *down], down)
+    unlisted[:] = [ctid for ctid in unlisted if ctid in up]
+    return text
+
+
+def _list_late(unlisted, not_back):
+    """What runs at home since the share was silent; the share is told of it once there is a list."""
+    if not unlisted:
+        return "no container went home unlisted"
+    text = _keep_lists(unlisted, unlisted)
+    _claim(unlisted, not_back)
+    return text
+
+
+def _keep_lists(ctids, late):
+    """Write the lists, one file for each; those of ``late`` also have what was changed at home since."""
+    counts, known = [], homes(ctids)
     folder = os.path.join(CHANGED, time.strftime("%Y%m%d-%H%M%S"))
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    known = homes(ctids)
     for ctid in ctids:
         lines = __salt__["cloudstor.differences_to_local"](ctid, known[ctid])
         __utils__["ringfree_files.write"](
             os.path.join(folder, str(ctid)), "\n".join([*lines, ""]).encode("utf-8", "surrogateescape")
         )
-        late = ", with what changed at home since" if ctid in unlisted else ""
-        counts.append(f"{ctid}: {len(lines)}{late}")
+        counts.append(f"{ctid}: {len(lines)}" + (", with what changed at home since" if ctid in late else ""))
     return f"{'; '.join(counts)} ({folder})"
 
 
