@@ -339,21 +339,17 @@ def give(ctid, to):
         raise CommandExecutionError(
             f"container {ctid} is not this node's on the share: {what}. Nothing was changed."
         )
-    if _is_up(ctid):
+    up = __salt__["cloudstor.up"]([ctid])
+    if up:
         raise CommandExecutionError(
-            f"container {ctid} runs on {_node()}: stop it first. Nothing was changed."
+            f"container {ctid} {up[ctid]} on {_node()}: stop it first. Nothing was changed."
         )
     given = _hand(ctid, to, owner)
-    if _is_up(ctid):
+    if __salt__["cloudstor.up"]([ctid]):
         _hand(ctid, _node(), given)
         raise CommandExecutionError(f"container {ctid} was started on {_node()} meanwhile; it stays its own.")
     note()
     return given
-
-
-def _is_up(ctid):
-    now = __salt__["vz.status"](ctid)
-    return now["running"] or now["mounted"]
 
 
 def _hand(ctid, to, before):

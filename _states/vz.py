@@ -272,7 +272,9 @@ def stopped(name):
         if _committed():
             return _end(ret, ON_NFS)
         there = set(__salt__["cloudstor.on_nfs"]())
-        todo = [ctid for ctid in __salt__["cloudstor.to_move"]() if ctid not in there and _up(ctid)]
+        todo = list(
+            __salt__["cloudstor.up"]([ctid for ctid in __salt__["cloudstor.to_move"]() if ctid not in there])
+        )
         if not todo:
             return _end(ret, "No container runs from local storage.")
         ret["changes"] = {str(ctid): {"old": "running", "new": "stopped"} for ctid in todo}
@@ -298,11 +300,6 @@ def stopped(name):
         return _end(ret, f"{len(todo)} containers were stopped.{''.join(killed)}")
     except FAULTS as error:
         return _failed(ret, error)
-
-
-def _up(ctid):
-    now = __salt__["vz.status"](ctid)
-    return now["running"] or now["mounted"]
 
 
 def restarted(name):
