@@ -349,7 +349,7 @@ def _list_changes(written_to, unlisted):
     down = [ctid for ctid in unlisted if ctid not in up]
     if not written_to and not down:
         return "no container has its newest data on NFS"
-    text = _keep_lists([*written_to, *down], down)
+    text = keep_lists([*written_to, *down], down)
     unlisted[:] = [ctid for ctid in unlisted if ctid in up]
     return text
 
@@ -358,13 +358,30 @@ def _list_late(unlisted, not_back):
     """What runs at home since the share was silent; the share is told of it once there is a list."""
     if not unlisted:
         return "no container went home unlisted"
-    text = _keep_lists(unlisted, unlisted)
+    text = keep_lists(unlisted)
     _claim(unlisted, not_back)
     return text
 
 
-def _keep_lists(ctids, late):
-    """Write the lists, one file for each; those of ``late`` also have what was changed at home since."""
+def keep_lists(ctids, late=None):
+    """
+    Keep, for each container, the list of files that differ between the share's copy and the local one.
+
+    ctids
+        List of ids.
+
+    late : None
+        Those of them that are at home already: their lists also have what was changed there. ``None`` for all.
+
+    Returns text: how many files for each container, and the directory with one file for each, named by its id.
+    Raises CommandExecutionError when a comparison cannot be made.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_revert.keep_lists '[101]'
+    """
     counts, known = [], homes(ctids)
     folder = os.path.join(CHANGED, time.strftime("%Y%m%d-%H%M%S"))
     os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -373,7 +390,8 @@ def _keep_lists(ctids, late):
         __utils__["ringfree_files.write"](
             os.path.join(folder, str(ctid)), "\n".join([*lines, ""]).encode("utf-8", "surrogateescape")
         )
-        counts.append(f"{ctid}: {len(lines)}" + (", with what changed at home since" if ctid in late else ""))
+        since = ", with what changed at home since" if late is None or ctid in late else ""
+        counts.append(f"{ctid}: {len(lines)}{since}")
     return f"{'; '.join(counts)} ({folder})"
 
 

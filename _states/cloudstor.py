@@ -121,6 +121,7 @@ def _to_copy():
 def _passes(ctids):
     """Copy until a pass is small; returns id to a text about the last pass."""
     wanted = __salt__["cloudstor.settings"]()["sync"]
+    _keep_lists(ctids)
     __salt__["ringfree_owner.claim"](ctids, "local")
     for turn in range(1, wanted["passes"] + 1):
         __salt__["ringfree_run.leave"]("presync")
@@ -139,6 +140,15 @@ def _passes(ctids):
         "presync", "verified", note=f"{turn} passes, the last took {longest:.1f} s at most"
     )
     return {ctid: f"pass {turn}: {_amount(entry)}" for ctid, entry in done.items()}
+
+
+def _keep_lists(ctids):
+    """What a way back could not list, because the share was silent, is listed before its copies are overwritten."""
+    known = __salt__["ringfree_owner.records"]()
+    unlisted = [ctid for ctid in ctids if known.get(ctid, {}).get("store") == "nfs"]
+    if unlisted:
+        said = __salt__["ringfree_revert.keep_lists"](unlisted)
+        __salt__["cloudstor.tell"]("presync", "intent", note=f"files changed on NFS: {said}")
 
 
 def _amount(entry):

@@ -121,6 +121,27 @@ def test_h21_what_was_written_on_a_share_that_is_silent_is_listed_when_it_answer
     assert (again["result"], again["changes"]) == (True, {})
 
 
+def test_h21_what_nobody_could_list_is_listed_before_a_migration_overwrites_it(moved):
+    """The rollback was not typed again once the SAN answered."""
+    node = moved("committed")
+    for program in ("ssh", "rsync"):
+        node.rule(program, "exit 255")
+    assert revert(node, "discard")["result"] is False
+    for program in ("ssh", "rsync"):
+        node.rule(program, "")
+    voicemail = node.san("pbx", 101, "etc/voicemail")
+    voicemail.write_text("a message\n")
+    node.rule("rsync.101", "[ $dry ] || exit 23")
+    assert apply(node, "cloudstor.presynced")["result"] is False
+    (listed,) = (node.folder / "var/changed").glob("*/101")
+    assert "voicemail" in listed.read_text()
+    assert voicemail.exists()
+    node.rule("rsync.101", "")
+    until(node, "ringfree_nfs.variables", mounted=True)()
+    assert not voicemail.exists()
+    assert list((node.folder / "var/changed").glob("*/101")) == [listed]
+
+
 def test_h21_what_is_down_does_not_wait_for_a_list_of_what_is_home(moved):
     """One of three did not start while the share was silent: it comes home first, and is compared before its start."""
     node = moved("committed")
