@@ -120,6 +120,7 @@ def _steps(wanted, dead, on_share, written_to):
     conf = shares["conf"]["mount"]
     umount = f"umount {conf} {shares['root']['mount']} {shares['private']['mount']}"
     unlisted = _unlisted(on_share)
+    claim = f"salt-call ringfree_owner.claim '{on_share}' local"
     not_back = {}  # containers that may not start from their local copy, and why
     silent = []  # containers that were waited for in vain
     steps = [
@@ -142,15 +143,15 @@ def _steps(wanted, dead, on_share, written_to):
         ("the mounts do not come back", fstab, f"remove the lines of ringfree from {FSTAB}"),
         (UNMOUNT, _unmount, umount),
         (CONFS, _confs, f"tar -C {conf} -xzf /etc/sysconfig/vz-scripts.tar.gz, but not while {conf} is NFS"),
-        (
-            CLAIM,
-            lambda: _claim([ctid for ctid in on_share if ctid not in unlisted], not_back),
-            f"salt-call ringfree_owner.claim '{on_share}' local",
-        ),
+        (CLAIM, lambda: _claim([ctid for ctid in on_share if ctid not in unlisted], not_back), claim),
         (START, lambda: _start(not_back, silent), "vzctl start CTID --force"),
         (ANSWER, lambda: _answer(silent), "vzctl exec CTID COMMAND"),
         # Not before: a comparison takes its time, and what is down waits for it.
-        (LATE, lambda: _list_late(unlisted, not_back), "the same rollback, once the SAN answers"),
+        (
+            LATE,
+            lambda: _list_late(unlisted, not_back),
+            f"the same rollback; to do without the lists: {claim}",
+        ),
         ("the variables say so", _variables, "echo 0 > /etc/ringfree/nfsmounted"),
         (UNGUARD, lambda: _unguard(not_back), "remove the line DISABLED from /etc/vz/vz.conf"),
     ]
@@ -341,16 +342,18 @@ def _must_have_homes():
 
 def _list_changes(written_to, unlisted):
     """
-    Keep, for each container, the list of files that differ between the share's copy and the local one.
+    Keep the lists of what may have been written on NFS, and of what went home unlisted and is down.
 
-    What went home unlisted is compared when it is down; what runs there keeps nobody waiting, and comes later.
+    What runs at home keeps nobody waiting, and comes later; so does everything when no list can be made now.
     """
-    up = set(__salt__["vz.running"]())
+    up = set(__salt__["vz.running"]()) if unlisted else set()
+    at_home = [ctid for ctid in unlisted if ctid in up]
     down = [ctid for ctid in unlisted if ctid not in up]
     if not written_to and not down:
         return "no container has its newest data on NFS"
+    unlisted[:] = [*written_to, *down, *at_home]
     text = keep_lists([*written_to, *down], down)
-    unlisted[:] = [ctid for ctid in unlisted if ctid in up]
+    unlisted[:] = at_home
     return text
 
 
@@ -382,7 +385,7 @@ def keep_lists(ctids, late=None):
 
         salt node001 ringfree_revert.keep_lists '[101]'
     """
-    counts, known = [], homes(ctids)
+    counts, known = [], _known_homes(ctids)
     folder = os.path.join(CHANGED, time.strftime("%Y%m%d-%H%M%S"))
     os.makedirs(folder, mode=0o700, exist_ok=True)
     for ctid in ctids:
@@ -395,11 +398,25 @@ def keep_lists(ctids, late=None):
     return f"{'; '.join(counts)} ({folder})"
 
 
+def _known_homes(ctids):
+    """:py:func:`homes` of containers that all had one."""
+    try:
+        known = homes(ctids)
+    except (OSError, ValueError) as error:
+        raise CommandExecutionError(f"the confs of before cannot be read: {error}") from error
+    lacking = [str(ctid) for ctid in ctids if not known.get(ctid)]
+    if lacking:
+        raise CommandExecutionError(
+            f"the confs of before name no private area of containers {', '.join(lacking)}"
+        )
+    return known
+
+
 def _sync_back(ctids, not_back):
     """Copy the share's copies over the local ones; what that replaces is kept, and the result is compared."""
     faults = []
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    known = homes(ctids) if ctids else {}
+    known = _known_homes(ctids) if ctids else {}
     for ctid in ctids:
         try:
             __salt__["cloudstor.sync_back"](ctid, known[ctid], stamp)
@@ -416,7 +433,7 @@ def _sync_back(ctids, not_back):
 
 def _whole(ctids, not_back):
     """What an earlier way back overwrote by half is neither the old copy nor the new one."""
-    known = homes(ctids) if ctids else {}
+    known = _known_homes(ctids) if ctids else {}
     not_back.update({ctid: why for ctid in ctids if (why := _mixture(ctid, known[ctid]))})
     if not_back:
         raise CommandExecutionError(f"containers {', '.join(map(str, not_back))}")

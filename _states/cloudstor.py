@@ -146,9 +146,17 @@ def _keep_lists(ctids):
     """What a way back could not list, because the share was silent, is listed before its copies are overwritten."""
     known = __salt__["ringfree_owner.records"]()
     unlisted = [ctid for ctid in ctids if known.get(ctid, {}).get("store") == "nfs"]
-    if unlisted:
+    if not unlisted:
+        return
+    try:
         said = __salt__["ringfree_revert.keep_lists"](unlisted)
-        __salt__["cloudstor.tell"]("presync", "intent", note=f"files changed on NFS: {said}")
+    except FAULTS as error:
+        raise CommandExecutionError(
+            f"what containers {', '.join(map(str, unlisted))} wrote on NFS before they went home was never listed, and "
+            f"a copy would overwrite it: {error}. To do without the lists type on the node: salt-call "
+            f"ringfree_owner.claim '{unlisted}' local"
+        ) from error
+    __salt__["cloudstor.tell"]("presync", "intent", note=f"files changed on NFS: {said}")
 
 
 def _amount(entry):

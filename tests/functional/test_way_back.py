@@ -131,6 +131,13 @@ def test_h21_what_nobody_could_list_is_listed_before_a_migration_overwrites_it(m
         node.rule(program, "")
     voicemail = node.san("pbx", 101, "etc/voicemail")
     voicemail.write_text("a message\n")
+    node.rule("rsync.101", "exit 23")
+    said = apply(node, "cloudstor.presynced")
+    assert (
+        said["result"] is False
+        and "salt-call ringfree_owner.claim '[102, 101, 104]' local" in said["comment"]
+    )
+    assert node.owner(101)["store"] == "nfs"
     node.rule("rsync.101", "[ $dry ] || exit 23")
     assert apply(node, "cloudstor.presynced")["result"] is False
     (listed,) = (node.folder / "var/changed").glob("*/101")
@@ -140,6 +147,23 @@ def test_h21_what_nobody_could_list_is_listed_before_a_migration_overwrites_it(m
     until(node, "ringfree_nfs.variables", mounted=True)()
     assert not voicemail.exists()
     assert list((node.folder / "var/changed").glob("*/101")) == [listed]
+
+
+def test_h21_a_list_that_fails_is_made_late_and_the_share_is_told_only_then(moved):
+    """Else the same rollback could not make it any more."""
+    node = moved("committed")
+    node.san("pbx", 101, "etc/voicemail").write_text("a message\n")
+    node.rule("rsync.101", "exit 23")
+    result = revert(node, "discard")
+    for what in ("files changed on NFS are listed: ", "being listed are listed: "):
+        assert what in result["comment"]
+    assert (result["result"], node.running()) == (False, [101, 102, 104])
+    assert node.owner(101)["store"] == "nfs"
+    node.rule("rsync.101", "")
+    good(revert(node, "discard"))
+    assert node.owner(101)["store"] == "local"
+    (listed,) = (node.folder / "var/changed").glob("*/101")
+    assert "voicemail" in listed.read_text()
 
 
 def test_h21_what_is_down_does_not_wait_for_a_list_of_what_is_home(moved):
@@ -397,7 +421,7 @@ def test_a_share_that_is_away_again_has_still_to_be_told(moved):
         again = revert(node, "discard")
         assert again["result"] is False
         assert "No route to host" in again["comment"]
-        assert "Type on the node: the same rollback, once the SAN answers" in again["comment"]
+        assert "salt-call ringfree_owner.claim '[102, 101, 104]' local" in again["comment"]
         assert node.running() == [101, 102, 104]
     for program in ("rsync", "ssh"):
         node.rule(program, "")
