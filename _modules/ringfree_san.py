@@ -13,6 +13,7 @@ __virtualname__ = "ringfree_san"
 
 STATE_DIR = "/var/lib/ringfree"
 RUN_DIR = "/run/ringfree"
+VANISHED = 24  # rsync's exit code when files were taken away while it read them, rsync(1)
 
 
 def __virtual__():
@@ -167,7 +168,7 @@ def fetch_shared(path, folder, server=None, deadline=600):
     argv = __utils__["ringfree_sync.rsync"](source, target, connection(server), checksum=True, hidden=False)
     for _ in range(3):
         result = __utils__["ringfree_command.run"](argv, deadline=deadline)
-        if result["rc"] != 24:  # files vanished, rsync(1)
+        if result["rc"] != VANISHED:
             break
     _must_be_good(result)
     return result
@@ -236,7 +237,8 @@ def names(path, server=None):
         salt node001 ringfree_san.names /rf-images/pbx
     """
     result = _list(path, connection(server), server)
-    _must_be_good(result)
+    if result["rc"] != VANISHED:  # what has vanished is not there
+        _must_be_good(result)
     found = [line.split(None, 4)[4] for line in result["out"].splitlines() if len(line.split(None, 4)) == 5]
     return [name.split(" -> ")[0] for name in found if name != "."]
 

@@ -459,6 +459,14 @@ def test_h12_files_that_another_node_takes_away_while_they_are_read_are_read_aga
     refused("files vanished while they were copied.*202.conf", call, "cloudstor.conf_conflicts")
 
 
+def test_h12_a_name_that_another_node_takes_away_while_names_are_listed_is_not_there(fleet, call):
+    line = "-rw-r--r--        1 2026/02/26 02:10:00 101"
+    fleet.rule(
+        "rsync", f"echo '{line}'; echo 'file has vanished: \"/rf-images/pbx/.ringfree-probe-x\"' >&2; exit 24"
+    )
+    assert call("ringfree_san.names", "/rf-images/pbx") == ["101"]
+
+
 def test_an_ambiguous_conf_keeps_the_conf_share_as_it_is(fleet, call):
     """H11."""
     with fleet.conf(101).open("a") as stream:
