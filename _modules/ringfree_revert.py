@@ -27,7 +27,7 @@ PROC = "/proc"
 ADDED_BY_VZ = b"SKIP_SYSCTL_SETUP=yes\n"
 GUARD, UNGUARD = "nothing starts by itself", "containers can start by themselves"
 LISTED = "files changed on NFS are listed"
-LATE = "files that a silent share kept from being listed are listed"
+LATE = "what could not be listed before is listed"
 STOP, START = "what runs from NFS is stopped", "the containers run from local storage"
 ANSWER = "the containers answer"
 BACK, CLAIM = "what was written on NFS is copied back", "the share knows that the live copies are local"
@@ -146,14 +146,14 @@ def _steps(wanted, dead, on_share, written_to):
         (CLAIM, lambda: _claim([ctid for ctid in on_share if ctid not in unlisted], not_back), claim),
         (START, lambda: _start(not_back, silent), "vzctl start CTID --force"),
         (ANSWER, lambda: _answer(silent), "vzctl exec CTID COMMAND"),
-        # Not before: a comparison takes its time, and what is down waits for it.
+        ("the variables say so", _variables, "echo 0 > /etc/ringfree/nfsmounted"),
+        (UNGUARD, lambda: _unguard(not_back), "remove the line DISABLED from /etc/vz/vz.conf"),
+        # Last of all: a comparison takes its time, and neither what is down nor a reboot is to wait for it.
         (
             LATE,
             lambda: _list_late(unlisted, not_back),
             f"the same rollback; to do without the lists: {claim}",
         ),
-        ("the variables say so", _variables, "echo 0 > /etc/ringfree/nfsmounted"),
-        (UNGUARD, lambda: _unguard(not_back), "remove the line DISABLED from /etc/vz/vz.conf"),
     ]
 
 
@@ -586,7 +586,7 @@ def _claim(ctids, not_back):
     Not of what still runs from NFS, was not copied back, or has a conf that still leads there.
     """
     home = _to_bring_home()
-    there = {*__salt__["cloudstor.on_nfs"](), *not_back, *_astray([*ctids, *home])}
+    there = {*__salt__["cloudstor.on_nfs"](), *not_back, *_astray({*ctids, *home})}
     # First what the node knows by itself: it goes home also when the share cannot be told.
     __salt__["ringfree_owner.unlist"]([ctid for ctid in home if ctid not in there])
     back = [ctid for ctid in ctids if ctid not in there]
@@ -669,7 +669,7 @@ def _variables():
 
 
 def _unguard(not_back):
-    """Last of all: DISABLED goes out of vz.conf; not while containers would boot from the share or from an old copy."""
+    """DISABLED goes out of vz.conf; not while containers would boot from the share or from an old copy."""
     if not_back:
         raise CommandExecutionError(
             f"containers {', '.join(map(str, not_back))} would boot from an old copy; the guard stays"
