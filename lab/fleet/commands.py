@@ -41,6 +41,12 @@ def _parser():
     up.add_argument(
         "--cts", type=_number(0, MAX_CTS), help=f"containers on each node (default {DEFAULT_CTS})"
     )
+    up.add_argument(
+        "--debian",
+        type=lambda text: text.split(","),
+        metavar="NODE[,NODE]...",
+        help="nodes that are laid out as by Debian's vzctl; the others are as by Red Hat's",
+    )
     command("down", lambda lab, options: lab.down(), "take the lab down, whatever state it is in")
     status = command("status", _status, "say what is up")
     status.add_argument("--json", action="store_true")
@@ -77,7 +83,7 @@ def _fault(lab, options):
 
 
 def _up(lab, options):
-    lab.up(options.nodes, options.cts)
+    lab.up(options.nodes, options.cts, options.debian)
 
 
 def _status(lab, options):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import namedtuple
 from pathlib import Path
 
 from .shell import run
@@ -10,6 +11,16 @@ from .shell import run
 FIRST_NAMES = {1: "Four Seasons hospice", 2: "PBX", 3: "Epsilon", 4: "revnat", 5: "revnat beta"}
 WITHOUT_ASTERISK = ("revnat", "revnat beta")
 VZ_FOLDERS = ("private", "root", "lock", "dump", "template")
+
+#: How a distribution's packages lay out a node: where the confs are that vzctl reads as /etc/vz/conf, and the rest.
+Layout = namedtuple("Layout", "name confs home")
+REDHAT = Layout("redhat", "/etc/sysconfig/vz-scripts", "/vz")
+DEBIAN = Layout("debian", "/etc/vz/conf", "/var/lib/vz")
+
+
+def layout_of(node, settings):
+    """The layout of a node of the fleet."""
+    return DEBIAN if node in settings.get("debian", ()) else REDHAT
 
 
 def ctids(node, count):
@@ -29,18 +40,28 @@ def has_asterisk(ctid):
     return name_of(ctid) not in WITHOUT_ASTERISK
 
 
-def populate(vz, disk, node, count, template):
-    """Make /vz (at VZ) and the confs (below DISK, the node's disk) of a node."""
+def lay_out(disk, layout):
+    """Move what hosts/node has to where a distribution has it."""
+    if layout == REDHAT:
+        (disk / "etc/vz/conf").symlink_to(layout.confs)
+        return
+    (disk / "etc/sysconfig/vz-scripts").rename(disk / layout.confs[1:])
+    (disk / "etc/sysconfig").rmdir()
+    vz_conf = disk / "etc/vz/vz.conf"
+    vz_conf.write_text(vz_conf.read_text().replace(f"={REDHAT.home}/", f"={layout.home}/"))
+
+
+def populate(vz, disk, node, count, template, layout):
+    """Make the home of vz (at VZ) and the confs (below DISK, the node's disk) of a node."""
     for name in VZ_FOLDERS:
         (vz / name).mkdir(parents=True, exist_ok=True)
-    confs = disk / "etc/sysconfig/vz-scripts"
-    (disk / "etc/vz/conf").symlink_to("/etc/sysconfig/vz-scripts")
+    confs = disk / layout.confs[1:]
     names = disk / "etc/vz/names"
     names.mkdir(parents=True)
     for ctid in ctids(node, count):
         (vz / "root" / str(ctid)).mkdir()
         _make_private(vz / "private" / str(ctid), ctid, template)
-        (confs / f"{ctid}.conf").write_text(conf(ctid))
+        (confs / f"{ctid}.conf").write_text(conf(ctid, layout.home))
         (names / name_of(ctid)).symlink_to(f"/etc/vz/conf/{ctid}.conf")
 
 
@@ -62,7 +83,7 @@ def address(ctid):
     return f"10.78.{ctid // 100}.{ctid % 100}"
 
 
-def conf(ctid):
+def conf(ctid, home):
     """A container's configuration file. No two are quite alike, as nobody wrote them in one go."""
     kind = ctid % 100 % 5
     lines = [
@@ -84,11 +105,11 @@ def conf(ctid):
         'CPUUNITS="1000"',
     ]
     if kind == 1:
-        lines += ['VE_ROOT="/vz/root/$VEID"', 'VE_PRIVATE="/vz/private/$VEID"']
+        lines += [f'VE_ROOT="{home}/root/$VEID"', f'VE_PRIVATE="{home}/private/$VEID"']
     elif kind == 2:
-        lines += [f'VE_ROOT="/vz/root/{ctid}"', f'VE_PRIVATE="/vz/private/{ctid}"', 'VE_LAYOUT="simfs"']
+        lines += [f'VE_ROOT="{home}/root/{ctid}"', f'VE_PRIVATE="{home}/private/{ctid}"', 'VE_LAYOUT="simfs"']
     elif kind == 3:
-        lines += ['VE_PRIVATE="/vz/private/$VEID"']
+        lines += [f'VE_PRIVATE="{home}/private/$VEID"']
     lines += [
         'OSTEMPLATE="centos-6-x86_64"',
         'ORIGIN_SAMPLE="vswap-256m"',

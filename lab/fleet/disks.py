@@ -20,8 +20,8 @@ def host_folders(folder, host):
     return place
 
 
-def prepare(folder, host, hosts, places, nfs_client, cts):
-    """Fill the disk of HOST. PLACES are the artefacts, HOSTS the whole fleet."""
+def prepare(folder, host, hosts, places, settings):
+    """Fill the disk of HOST. PLACES are the artefacts, HOSTS the whole fleet, SETTINGS what it was brought up with."""
     place = host_folders(folder, host)
     disk = place / "disk"
     roles = [host.role] if host.role == "master" else ["minion", host.role]
@@ -37,7 +37,7 @@ def prepare(folder, host, hosts, places, nfs_client, cts):
     elif host.role == "san":
         _san(place, disk, host, hosts, places)
     elif host.role == "node":
-        _node(place, disk, host, hosts, places, nfs_client, cts)
+        _node(place, disk, host, hosts, places, settings)
     elif host.role == "mon":
         _mon(disk)
 
@@ -90,25 +90,43 @@ def _master(disk, hosts):
 
 def _san(place, disk, host, hosts, places):
     """Its host key, who may come in (the nodes and the other SAN), how it reaches that, and its store."""
-    private, public = keys.ssh_pair(places["image"], host.name)
+    private, public = keys.host_pair(places["image"], host)
     for old in (places["image"] / "etc/ssh").glob("ssh_host_*"):
         # One host key, the one that the nodes know.
         if "ed25519" not in old.name:
             _whiteout(disk / "etc/ssh" / old.name)
     keys.install(private, disk / "etc/ssh/ssh_host_ed25519_key", 0o600)
     keys.install(public, disk / "etc/ssh/ssh_host_ed25519_key.pub", 0o644)
-    (disk / "root/.ssh").mkdir(parents=True, mode=0o700)
-    let_in = [keys.ssh_pair(places["image"], name)[1].read_text() for name in ("node", "san")]
-    (disk / "root/.ssh/authorized_keys").write_text("".join(let_in))
-    (disk / "root/.ssh/authorized_keys").chmod(0o600)
-    keys.install(keys.ssh_pair(places["image"], "san")[0], disk / "root/.ssh/id_ed25519", 0o600)
+    keys.install(keys.client_pair(places["image"], host)[0], disk / "root/.ssh/id_ed25519", 0o600)
     known = [_known_host(san, places["image"]) for san in hosts if san.role == "san"]
     (disk / "root/.ssh/known_hosts").write_text("".join(known))
     (disk / "root").chmod(0o700)
+    (other,) = (san for san in hosts if san.role == "san" and san.name != host.name)
+    nodes = [node for node in hosts if node.role == "node"]
+    _let_in(disk, places, "node", nodes, "root=/rf-images/pbxroot", f"to={other.address}")
+    _let_in(disk, places, "san", [other])
     units = disk / "etc/systemd/system/multi-user.target.wants"
     for unit in ("ssh.service", "rpcbind.service"):
         (units / unit).symlink_to(f"/lib/systemd/system/{unit}")
     run(["cp", "--sparse=always", places["store"] / "store.ext4", place / "store.ext4"])
+
+
+def _let_in(disk, places, role, who, *words):
+    """What an admin types on each SAN, once its exports are there; so no key of the lab can do more than it needs."""
+    public = "".join(keys.client_pair(places["image"], host)[1].read_text() for host in who)
+    (disk / "root/keys.pub").write_text(public)
+    (disk / "usr/local/sbin").mkdir(parents=True, exist_ok=True)
+    exports = ["private=/rf-images/pbx", "conf=/rf-images/vzconf"]
+    run_inside(
+        [places["image"]],
+        ["sh", "/san/ringfree-san", "install", role, "/root/keys.pub", *exports, *words],
+        binds=[
+            (CHECKOUT / "san", "/san", True),
+            (places["store"] / "content", "/rf-images", True),
+            (disk / "root", "/root", False),
+            (disk / "usr/local/sbin", "/usr/local/sbin", False),
+        ],
+    )
 
 
 def _whiteout(path):
@@ -117,25 +135,28 @@ def _whiteout(path):
     os.mknod(path, stat.S_IFCHR, 0)
 
 
-def _node(place, disk, host, hosts, places, nfs_client, cts):
+def _node(place, disk, host, hosts, places, settings):
     """vzctl, the NFS client, the way to the SANs, and the containers."""
     openvz = disk / "usr/lib/openvz"
     shutil.copytree(LAB / "openvz", openvz, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(openvz / "dists", disk / "etc/vz/dists")
     for name, target in (("vzctl", "usr/sbin"), ("vzlist", "usr/sbin"), ("vz", "etc/init.d")):
         (disk / target).mkdir(parents=True, exist_ok=True)
         (disk / target / name).symlink_to(f"/usr/lib/openvz/{name}")
-    if nfs_client == "fuse":
+    if settings["nfs_client"] == "fuse":
         shutil.copy(places["programs"] / "mount.nfs", disk / "usr/sbin/mount.nfs")
     ssh = disk / "etc/ringfree/ssh"
-    keys.install(keys.ssh_pair(places["image"], "node")[0], ssh / "id_ed25519", 0o600)
+    keys.install(keys.client_pair(places["image"], host)[0], ssh / "id_ed25519", 0o600)
     ssh.chmod(0o700)
     known = [_known_host(san, places["image"]) for san in hosts if san.role == "san"]
     (ssh / "known_hosts").write_text("".join(known))
-    containers.populate(place / "vz", disk, host.number, cts, places["template"])
+    layout = containers.layout_of(host.name, settings)
+    containers.lay_out(disk, layout)
+    containers.populate(place / "vz", disk, host.number, settings["cts"], places["template"], layout)
 
 
 def _known_host(san, image):
-    key = " ".join(keys.ssh_pair(image, san.name)[1].read_text().split()[:2])
+    key = " ".join(keys.host_pair(image, san)[1].read_text().split()[:2])
     return f"{','.join([san.name, *san.aliases, san.address])} {key}\n"
 
 
@@ -149,20 +170,22 @@ def _mon(disk):
     tmpfiles.write_text("".join(f"Z {folder} - nagios nagios - -\n" for folder in folders))
 
 
-def binds(place, host):
+def binds(place, host, settings):
     """What is bind-mounted into the host: (source, target, read_only)."""
     if host.role == "master":
         return [[str(CHECKOUT), "/srv/ringfree", True]]
     if host.role == "node":
         # Where OpenVZ has its own partition.
-        return [[str(place / "vz"), "/vz", False]]
+        return [[str(place / "vz"), containers.layout_of(host.name, settings).home, False]]
     return []
 
 
 def build_store(target, image, log):
     """An empty file system of the SANs, with the folders of the exports; made once and copied."""
     for name in EXPORTS:
-        (target / "content" / name).mkdir(parents=True)
+        # Where files of containers lie nobody else walks; the conf share is as vz has it.
+        mode = 0o755 if name == "vzconf" else 0o700
+        (target / "content" / name).mkdir(mode, parents=True)
     with open(target / "store.ext4", "wb") as file:
         file.truncate(16 << 30)
     mkfs = ["mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-m", "0", "-E", "lazy_itable_init=1,nodiscard"]

@@ -129,12 +129,22 @@ def _signal_unit(unit, number):
 
 
 def _unit_pids(lab, host, unit):
-    """Pids, as the machine has them, of a unit's processes."""
+    """Pids, as the machine has them, of a unit's processes; a container that it started is none of them."""
     folder = lab.cgroup / host.name / "system.slice" / f"{unit}.service"
+    own = _pid_namespace(lab.pid(host.name))
     try:
-        return [int(pid) for pid in (folder / "cgroup.procs").read_text().split()]
+        pids = [int(pid) for pid in (folder / "cgroup.procs").read_text().split()]
     except FileNotFoundError:
         return []
+    return [pid for pid in pids if _pid_namespace(pid) == own]
+
+
+def _pid_namespace(pid):
+    """The pid namespace of a process; None when it is gone, or the host off."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except FileNotFoundError:
+        return None
 
 
 def _kill_unit(unit):

@@ -4,6 +4,7 @@ import ctypes.util
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from .shell import LabError, run
 PUBLISH_PORT = 4505
 ESTABLISHED = "01"
 OVERLAYFS_MAGIC = 0x794C7630
+REMOVAL = 1200  # seconds; a lab's containers can hold millions of files
 
 
 class Lab(Hosts):
@@ -41,36 +43,43 @@ class Lab(Hosts):
 
     # --- up ------------------------------------------------------------------------------------------------------
 
-    def up(self, nodes=None, cts=None, say=print):
+    def up(self, nodes=None, cts=None, debian=None, say=print):
         """Bring the lab up and wait until all of it works. What is up already is left alone."""
         artefacts = setup.set_up(say)
         with self._locked(say):
             before = self.settings()
             if before:
-                self._same_size(before, nodes, cts)
-                nodes, cts = before["nodes"], before["cts"]
-            nodes, cts = nodes or places.DEFAULT_NODES, places.DEFAULT_CTS if cts is None else cts
-            self._start(nodes, cts, artefacts, before, say)
+                self._same_fleet(before, {"nodes": nodes, "cts": cts, "debian": debian})
+            fleet = {
+                "nodes": nodes or places.DEFAULT_NODES,
+                "cts": places.DEFAULT_CTS if cts is None else cts,
+                "debian": debian or [],
+            }
+            known = [host.name for host in places.fleet(fleet["nodes"]) if host.role == "node"]
+            strange = [name for name in fleet["debian"] if name not in known]
+            if strange and not before:
+                raise LabError(f"--debian: there is no node {', '.join(strange)}")
+            self._start(before or fleet, artefacts, say)
 
-    def _same_size(self, before, nodes, cts):
-        for what, wanted in (("nodes", nodes), ("cts", cts)):
-            if wanted is not None and wanted != before[what]:
+    def _same_fleet(self, before, asked):
+        for what, wanted in asked.items():
+            if wanted is not None and wanted != before.get(what):
                 raise LabError(
-                    f"lab {self.name} is up with {what}={before[what]}; take it down first: lab/lab down"
+                    f"lab {self.name} is up with {what}={before.get(what)}; take it down first: lab/lab down"
                 )
 
-    def _start(self, nodes, cts, artefacts, before, say):
+    def _start(self, fleet, artefacts, say):
         begun = time.monotonic()
-        settings = before or {"nodes": nodes, "cts": cts, "nfs_client": nfs_client(), "artefacts": {}}
+        settings = {"nfs_client": nfs_client(), "artefacts": {}, **fleet}
         settings["artefacts"] = {name: str(path) for name, path in artefacts.items()} | settings["artefacts"]
         self._make_folder()
         (self.folder / "lab.json").write_text(json.dumps(settings, indent=1))
         if self.keeper() is None:
-            if any(self.pid(host.name) for host in places.fleet(nodes)):
+            if any(self.pid(host.name) for host in places.fleet(settings["nodes"])):
                 raise LabError(f"lab {self.name} has lost its network; take it down first: lab/lab down")
             (self.folder / "keeper.pid").unlink(missing_ok=True)
             network.start_keeper(self.folder, self._make_cgroup("keeper"))
-        hosts = places.fleet(nodes)
+        hosts = places.fleet(settings["nodes"])
         off = [host for host in hosts if self.pid(host.name) is None]
         if not off:
             say(f"lab {self.name} is up already")
@@ -102,7 +111,7 @@ class Lab(Hosts):
         place = self.folder / host.name
         if not (place / "prepared").exists():
             shutil.rmtree(place, ignore_errors=True)
-            disks.prepare(self.folder, host, places.fleet(settings["nodes"]), artefacts, *_kind(settings))
+            disks.prepare(self.folder, host, places.fleet(settings["nodes"]), artefacts, settings)
             (place / "prepared").touch()
         (place / "pid").unlink(missing_ok=True)
         boot.boot(
@@ -113,7 +122,7 @@ class Lab(Hosts):
                 "cgroup": str(self._make_cgroup(host.name)),
                 "keeper": self.keeper(),
                 "lowers": [str(artefacts[layer]) for layer in ("salt", "base", "image")],
-                "binds": disks.binds(place, host),
+                "binds": disks.binds(place, host, settings),
                 "backing": str(place / "store.ext4") if host.role == "san" else None,
             }
         )
@@ -212,8 +221,7 @@ class Lab(Hosts):
             there = self.folder.exists() or self.cgroup.exists()
             stop_cgroup(self.cgroup)
             wait_for(lambda: not boot.loop_devices(self.folder), "the SANs' stores to be released", 20)
-            if os.path.ismount(self.folder):
-                run(["umount", self.folder])
+            unmount_all(self.folder)
             remove_tree(self.folder)
             parent = self.folder.parent
             if parent.is_dir() and not any(parent.iterdir()):
@@ -243,6 +251,7 @@ class Lab(Hosts):
             pid = self.pid(host.name)
             entry = {"role": host.role, "address": host.address, "up": pid is not None, "pid": pid}
             if host.role == "node":
+                entry["layout"] = containers.layout_of(host.name, settings).name
                 entry["containers"] = {
                     str(ctid): {
                         "name": containers.name_of(ctid),
@@ -260,10 +269,6 @@ class Lab(Hosts):
             "minions_connected": self.connections(),
             "hosts": hosts,
         }
-
-
-def _kind(settings):
-    return settings["nfs_client"], settings["cts"]
 
 
 def _answers(text):
@@ -305,16 +310,43 @@ def filesystem_magic(path):
     return ctypes.c_long.from_buffer(buffer).value
 
 
+def unmount_all(folder):
+    """Unmount what is mounted on a folder and below it, also what somebody has mounted there by hand."""
+    folder = os.path.realpath(folder)
+    for point in reversed(_mount_points()):
+        inside = point == folder or point.startswith(f"{folder}/")
+        if inside and run(["umount", "--", point], check=False).returncode:
+            # Somebody stands in it. No path leads there any more then, so that nothing of it is removed.
+            run(["umount", "--lazy", "--", point])
+
+
+def _mount_points():
+    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    return [re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), line.split()[4]) for line in lines]
+
+
 def remove_tree(folder):
-    """Remove a run folder. Its containers' files are many and the disk takes its time, so several at once."""
-    for path in folder.glob("*/vz/*"):
-        # A mount point that the migration has made immutable.
-        subprocess.run(["chattr", "-i", path], capture_output=True, timeout=30)
+    """
+    Remove a run folder, whatever containers' roots and tests have made in it: trees without end, links that lead
+    nowhere, files that nobody may delete. Several at once: containers' files are many, and the disk takes its time.
+    """
+    if not folder.exists():
+        return
     with ThreadPoolExecutor(max_workers=8) as pool:
-        for removed in [pool.submit(shutil.rmtree, path) for path in folder.glob("*/vz/private/*")]:
-            removed.result()
-    if folder.exists():
-        shutil.rmtree(folder)
+        list(pool.map(_remove, folder.glob("*/vz/private/*")))
+    if not _remove(folder):
+        # What is left is immutable or append-only, such as a mount point that a migration has closed. By folders: a
+        # path can be longer than any program takes.
+        fixed = ["-xdev", "(", "-type", "d", "-o", "-type", "f", ")", "-execdir", "chattr", "-f", "-i", "-a"]
+        run(["find", folder, *fixed, "--", "{}", "+"], timeout=REMOVAL, check=False)
+    if not _remove(folder):
+        run(["rm", "-rf", "--one-file-system", "--", folder], timeout=REMOVAL)  # once more, for its words
+
+
+def _remove(path):
+    """Whether nothing is left of a file or folder; rm(1) goes from folder to folder, so that no tree is too deep."""
+    run(["rm", "-rf", "--one-file-system", "--", path], timeout=REMOVAL, check=False)
+    return not os.path.lexists(path)
 
 
 def stop_cgroup(path):

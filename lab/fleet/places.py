@@ -17,7 +17,6 @@ DEFAULT_NODES = 2
 DEFAULT_CTS = 5
 MAX_NODES = 99  # addresses 10.77.0.101 to 10.77.0.199
 MAX_CTS = 99  # container ids N*100 + 1 to N*100 + 99
-SSH_KEYS = ("node", "san", "san1", "san2")
 EXPORTS = ("pbx", "pbxroot", "vzconf")
 
 

@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from . import base_layer, disks, image, keys, programs, salt_layer, template
-from .places import CACHE, DEFAULT_NODES, LAB, SALT_REQUIREMENTS, SSH_KEYS, fleet
+from .places import CACHE, DEFAULT_NODES, LAB, SALT_REQUIREMENTS, fleet
 from .shell import LabError
 
-STORE = "16 GiB"
+STORE = "16 GiB, closed"
 
 
 def _digest(*parts):
@@ -125,8 +125,10 @@ def _on_the_image(places, say):
     _artefact(places["store"], lambda target, log: disks.build_store(target, places["image"], log), say)
     for host in fleet(DEFAULT_NODES):
         keys.salt_pair(places["image"], host.name)
-    for name in SSH_KEYS:
-        keys.ssh_pair(places["image"], name)
+        if host.role in ("san", "node"):
+            keys.client_pair(places["image"], host)
+        if host.role == "san":
+            keys.host_pair(places["image"], host)
     _artefact(places["programs"], lambda target, log: programs.build(target, places["image"], log), say)
     _artefact(places["template"], lambda target, log: template.build(target, places, log), say)
 

@@ -436,6 +436,8 @@ static void do_init(void *data, struct fuse_conn_info *connection)
     (void)data;
     if (connection->max_write > write_size)
         connection->max_write = (unsigned int)write_size;
+    /* NFS knows no open: with this, which libfuse asks for by itself, the kernel would leave O_TRUNC to it. */
+    connection->want &= ~(unsigned int)FUSE_CAP_ATOMIC_O_TRUNC;
 }
 
 static void do_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)

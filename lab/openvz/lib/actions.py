@@ -6,6 +6,7 @@ import time
 
 import codes
 import container
+import dist
 import inside
 import log
 import mounts
@@ -114,37 +115,30 @@ def missing_resources(conf):
     return bool(missing)
 
 
-def warn_of_distribution(conf):
-    """Say what the real one says where the scripts that set up a container are not known by its OSTEMPLATE."""
-    if "OSTEMPLATE" not in conf:
-        where = "/etc/vz/dists/default"
-        log.error(f"Warning: distribution not specified in CT config, using defaults from {where}")
-
-
-def _prepare(ctid, conf, remount):
-    """Make sure that the container is mounted. Returns an exit code."""
+def _prepare(ctid, conf, remount, with_scripts=True):
+    """Make sure that the container is mounted. Returns (exit code, what its distribution's scripts can do)."""
     if conf.root is None:
         log.error("VE_ROOT is not set")
-        return codes.NO_VE_ROOT
+        return codes.NO_VE_ROOT, None
     if missing_resources(conf):
-        return codes.MISSING_UBC
+        return codes.MISSING_UBC, None
     code = mounts.refuse_ploop(conf)
     if code:
-        return code
-    warn_of_distribution(conf)
+        return code, None
+    can_do = dist.load(conf)
     if remount and mounts.is_mounted(conf.root, conf.private):
-        umount(ctid, conf)  # whatever comes of it: a busy old mount is used as it is
+        umount(ctid, conf, with_scripts)  # whatever comes of it: a busy old mount is used as it is
     if not mounts.is_mounted(conf.root, conf.private):
-        return mounts.mount(ctid, conf)
-    return codes.OK
+        return mounts.mount(ctid, conf, with_scripts), can_do
+    return codes.OK, can_do
 
 
-def _boot(ctid, conf, remount, setup=True):
-    code = _prepare(ctid, conf, remount)
+def _boot(ctid, conf, remount, setup=True, with_scripts=True):
+    code, can_do = _prepare(ctid, conf, remount, with_scripts)
     if code:
         return code
     starting = container.create(ctid, conf, EVENTD)
-    code = _set_up(ctid, conf, starting, setup)
+    code = _set_up(ctid, conf, starting, can_do if setup else None, setup, with_scripts)
     if code:
         log.error('Container start failed (try to check kernel messages, e.g. "dmesg | tail")')
         if starting:
@@ -163,16 +157,19 @@ def _boot(ctid, conf, remount, setup=True):
     return code
 
 
-def _set_up(ctid, conf, starting, setup):
-    """Give a container that is about to start its network, and run its CTID.start inside. Returns an exit code."""
+def _set_up(ctid, conf, starting, can_do, setup, with_scripts):
+    """Give a container that is about to start its network and names, and run its CTID.start. Returns an exit code."""
     if starting is None:
         return codes.RESOURCE_ERROR
     if setup:
-        code = net.add(ctid, starting.pid, addresses(conf), starting=True)
+        given, pid = addresses(conf), starting.pid
+        code = net.add(ctid, pid, given, starting=True)
+        code = code or dist.add_addresses(pid, can_do, conf, given, "starting")
+        code = code or dist.configure(pid, can_do, conf, conf, "starting")
         if code:
             return code
     script = f"{paths.CONF_DIR}/{ctid}.start"
-    if paths.exists(script) and inside.run_script(ctid, starting.pid, script):
+    if with_scripts and paths.exists(script) and inside.run_script(starting.pid, script):
         return codes.ACTION_SCRIPT
     return codes.OK
 
@@ -199,7 +196,7 @@ def stop(ctid, conf, options):
         log.error("Unable to stop: container is not running")
         return codes.OK
     script = f"{paths.CONF_DIR}/{ctid}.stop"
-    if paths.exists(script) and inside.run_script(ctid, pid, script):
+    if paths.exists(script) and inside.run_script(pid, script):
         return codes.ACTION_SCRIPT
     code = _halt(ctid, "fast" in options, conf.get("STOP_TIMEOUT", 0))
     if code or "skip-umount" in options:
@@ -238,7 +235,7 @@ def _ask_to_halt(ctid):
     pid = container.init_pid(ctid)
     if pid is None:
         return True
-    code, ended = inside.run_detached(ctid, pid, ["halt"])
+    code, ended = inside.run_detached(pid, ["halt"])
     if not ended:
         log.error(f"Child {pid} terminated with signal {-code}")
     elif code:
@@ -307,7 +304,7 @@ def _restore(ctid, conf, remount, dump=None, keep_mounted=False):
     except OSError as err:
         log.error(f"Unable to open {dump}", err)
         return codes.RESTORE_ERROR
-    code = _prepare(ctid, conf, remount)
+    code, _ = _prepare(ctid, conf, remount)
     if code:
         return code
     log.info("\tundump...")
@@ -341,7 +338,69 @@ def _exec(ctid, conf, choices):
     if pid is None:
         log.error("Container is not running")
         return codes.NOT_RUNNING
-    return inside.run(ctid, pid, choices)
+    return inside.run(pid, choices)
+
+
+def run_script(ctid, conf, path):
+    """Run a script of the node in a container; one that is down is there for it, without an init, and goes again."""
+    if not paths.exists(path):
+        log.error(f"Script not found: {path}")
+        return codes.NO_SCRIPT
+    for place, key, code in (
+        (conf.root, "VE_ROOT", codes.NO_VE_ROOT),
+        (conf.private, "VE_PRIVATE", codes.NO_VE_PRIVATE),
+    ):
+        if place is None:
+            log.error(f"{key} is not set")
+            return code
+    if not paths.exists(conf.private):
+        log.error(f"Container private area {conf.private} does not exist")
+        return codes.NO_PRIVATE_AREA
+    pid = container.init_pid(ctid)
+    if pid is not None:
+        return inside.run_script(pid, path)
+    if missing_resources(conf):
+        return codes.MISSING_UBC
+    mounted = mounts.is_mounted(conf.root, conf.private)
+    code = codes.OK if mounted else mounts.mount_area(ctid, conf)
+    if code:
+        return code
+    starting = container.create(ctid, conf, EVENTD)
+    code = codes.RESOURCE_ERROR if starting is None else inside.run_script(starting.pid, path)
+    if starting is not None:
+        starting.abort()
+        _wait_down(ctid, 250, 0.02)
+    if not mounted:
+        mounts.umount_area(ctid, conf)
+    return code
+
+
+def set_passwords(ctid, conf, can_do, users):
+    """Set passwords in a container; one that is down runs for that long. Returns an exit code."""
+    runs = is_running(ctid)
+    if not runs:
+        log.info("Starting container...")
+        code = _start_bare(ctid, conf)
+        if code:
+            return code
+    code = dist.set_passwords(container.init_pid(ctid), can_do, users)
+    if not runs:
+        _halt(ctid, fast=True, timeout=conf.get("STOP_TIMEOUT", 0))
+        umount(ctid, conf, with_scripts=False)
+    return code
+
+
+def _start_bare(ctid, conf):
+    """Start a container without its network and without scripts."""
+    if conf.root is None:
+        log.error("VE_ROOT is not set")
+        return codes.NO_VE_ROOT
+    try:
+        os.stat(conf.private or "(null)")
+    except OSError as err:
+        log.error(f"Can't stat {conf.private or '(null)'}", err)
+        return codes.SYSTEM_ERROR
+    return _boot(ctid, conf, remount=True, setup=False, with_scripts=False)
 
 
 def enter(ctid, conf, words):
@@ -355,7 +414,7 @@ def enter(ctid, conf, words):
         return codes.NOT_RUNNING
     if not words:
         log.info(f"entered into CT {ctid}")
-    code = inside.run_attached(ctid, pid, inside.shell(["-c", " ".join(words)] if words else []))
+    code = inside.run_attached(pid, inside.shell(["-c", " ".join(words)] if words else []))
     if not words:
         log.info(f"exited from CT {ctid}")
     return code
@@ -438,7 +497,6 @@ def _file_system_root(path):
 
 def _move_and_remove(private, trash):
     """Move the private area to the trash, from which a process of its own removes it."""
-    import shutil
     import tempfile
 
     try:
@@ -453,7 +511,7 @@ def _move_and_remove(private, trash):
             os.setsid()
             container.close_all_but(())
             scripts.default_signals()
-            shutil.rmtree(target, ignore_errors=True)
+            os.execvp("rm", ["rm", "-rf", "--", target])  # no tree is too deep for it
         finally:
             os._exit(0)
     return codes.OK

@@ -4,6 +4,9 @@ Who is who while a container starts: vzctl forks a keeper; the keeper forks the 
 namespace and then becomes `vzeventd`, which waits for the end of the init. The init builds its world, reports that it
 is ready through a pipe that stays open across the change of root, waits for vzctl's word, and executes /sbin/init.
 
+The init has all that vzctl was started with: cgroup, session, process group, limits, umask, priority, OOM score. As
+with the real vzctl nothing is put right here, so what starts a container carelessly takes it along when it ends.
+
 A container runs as long as that init exists. Its pid is in vepid/CTID; because pids are used again after a crash, the
 start time of the process is kept as well and has to agree.
 """
@@ -59,7 +62,7 @@ def running():
     return sorted(int(name) for name in names if name.isdigit() and init_pid(name))
 
 
-# The cgroup of a container: it lets the container outlive the service that started it.
+# The cgroup of the watchers, as the service vzeventd has one: they outlive whoever started their containers.
 
 
 def _cgroup_root():
@@ -73,26 +76,17 @@ def _cgroup_root():
     return None
 
 
-def join_cgroup(name):
-    """Move this process to the group openvz/NAME, where there is a cgroup2 hierarchy that lets us."""
+def _join_watchers():
+    """Move this process to a session and a cgroup of its own, where there is a cgroup2 hierarchy that lets us."""
+    os.setsid()
     root = _cgroup_root()
     if root is None:
         return
-    group = f"{root}/openvz/{name}".rstrip("/")
+    group = f"{root}/vzeventd".replace("//", "/")
     try:
         os.makedirs(group, exist_ok=True)
         with open(group + "/cgroup.procs", "w", encoding="ascii") as file:
             file.write("0")
-    except OSError:
-        pass
-
-
-def remove_cgroup(name):
-    """Remove a container's group once nobody is in it."""
-    root = _cgroup_root()
-    try:
-        if root is not None:
-            os.rmdir(f"{root}/openvz/{name}")
     except OSError:
         pass
 
@@ -173,7 +167,6 @@ def _keep(ctid, conf, eventd, pipes):
 
     report, go, outcome = pipes
     try:
-        os.setsid()
         close_all_but(pipes)
         scripts.default_signals()
         os.chdir("/")
@@ -184,9 +177,9 @@ def _keep(ctid, conf, eventd, pipes):
         kernel.unshare(kernel.CLONE_NEWPID)
         pid = os.fork()
         if pid == 0:
-            _init(ctid, conf, (report, go, outcome, aborted))
+            _init(conf, (report, go, outcome, aborted))
         kernel.setns(host_pids, kernel.CLONE_NEWPID)
-        join_cgroup("")
+        _join_watchers()
         paths.write_state(paths.BIRTH_DIR, ctid, birth(pid))
         paths.write_state(paths.PID_DIR, ctid, str(pid))
         _tell(report, f"pid {pid}")
@@ -198,11 +191,10 @@ def _keep(ctid, conf, eventd, pipes):
     os.execv(eventd, [eventd, str(ctid), str(pid), str(aborted_read)])
 
 
-def _init(ctid, conf, pipes):
+def _init(conf, pipes):
     """Run process 1 of the container until it is the container's own init. Never returns."""
     report, go, outcome, aborted = pipes
     try:
-        join_cgroup(ctid)
         _enter_new_world(conf)
         _tell(report, "ready")
         os.close(report)
@@ -219,7 +211,6 @@ def _init(ctid, conf, pipes):
 def _enter_new_world(conf):
     import kernel
 
-    os.setsid()
     kernel.unshare(
         kernel.CLONE_NEWNS
         | kernel.CLONE_NEWNET
@@ -251,7 +242,7 @@ def _mount_kernel_file_systems(kernel):
 
 
 def _mount_dev(kernel):
-    os.umask(0)
+    inherited = os.umask(0)
     kernel.mount("tmpfs", "/dev", "tmpfs", kernel.MS_NOSUID, "mode=755")
     for name, number in DEVICES.items():
         os.mknod("/dev/" + name, 0o20666, os.makedev(*number))
@@ -262,7 +253,7 @@ def _mount_dev(kernel):
     plain = kernel.MS_NOSUID | kernel.MS_NOEXEC
     kernel.mount("devpts", "/dev/pts", "devpts", plain, "newinstance,ptmxmode=0666,mode=620,gid=5")
     kernel.mount("tmpfs", "/dev/shm", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=1777")
-    os.umask(0o022)
+    os.umask(inherited)
 
 
 def _drop_capabilities():
@@ -285,11 +276,10 @@ def _exec_init():
 # Entering
 
 
-def enter(ctid, pid):
+def enter(pid):
     """Move this process into a container; only its children are in the container's pid namespace."""
     import kernel
 
-    join_cgroup(ctid)
     names = ("cgroup", "ipc", "uts", "net", "pid", "mnt")
     files = [os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY) for name in names]
     root = os.open(f"/proc/{pid}/root", os.O_PATH)

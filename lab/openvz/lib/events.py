@@ -23,7 +23,6 @@ def watch(ctid, pid, aborted, vzctl):
     container.close_all_but({aborted})  # lets go of the mounts that the container kept busy
     # All this has to be done while the container still counts as running: afterwards the next start may be under way.
     net.remove(ctid)
-    container.remove_cgroup(ctid)
     paths.forget_state(paths.PID_DIR, ctid)
     paths.forget_state(paths.BIRTH_DIR, ctid)
     _, status = os.waitpid(pid, 0)

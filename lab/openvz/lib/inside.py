@@ -30,23 +30,23 @@ def program(argv):
     return [(f"{directory}/{argv[0]}", argv) for directory in paths.DEF_PATH.split(":")]
 
 
-def _exec_first(choices):
+def _exec_first(choices, env):
     for path, argv in choices:
         try:
-            os.execve(path, argv, ENV)
+            os.execve(path, argv, env)
         except OSError:
             pass
 
 
-def _run_in_container(ctid, pid, choices, failed):
+def _run_in_container(pid, choices, failed, env=ENV):
     """Run in a child of vzctl: enter, fork the command, wait for it. Never returns."""
     code = codes.RESOURCE_ERROR
     try:
         scripts.default_signals()
-        container.enter(ctid, pid)
+        container.enter(pid)
         command = os.fork()
         if command == 0:
-            _exec_first(choices)
+            _exec_first(choices, env)
             os.write(failed, b"!")
             os._exit(codes.BAD_TEMPLATE)
         os.close(failed)
@@ -57,7 +57,7 @@ def _run_in_container(ctid, pid, choices, failed):
         os._exit(code)
 
 
-def run(ctid, pid, choices, stdin=None):
+def run(pid, choices, stdin=None, env=ENV):
     """Run the first command of choices that exists, with vzctl's streams or stdin (bytes). Returns its exit code."""
     in_read, in_write = os.pipe()
     out_read, out_write = os.pipe()
@@ -69,7 +69,7 @@ def run(ctid, pid, choices, stdin=None):
             os.dup2(file, number)
         for file in (in_read, in_write, out_read, out_write, err_read, err_write, failed_read):
             os.close(file)
-        _run_in_container(ctid, pid, choices, failed)
+        _run_in_container(pid, choices, failed, env)
     for file in (in_read, out_write, err_write, failed):
         os.close(file)
     try:
@@ -155,19 +155,24 @@ def _feed(sink, data):
         return None
 
 
-def run_script(ctid, pid, path):
-    """Give a script of the node to the container's shell. Returns the shell's exit code, -1 if it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            script = file.read()
-    except OSError as err:
-        log.error(f"Unable to open {path}", err)
-        return -1
+def run_script(pid, path, functions=None, variables=None):
+    """Give a script of the node to the container's shell, behind a file of functions and with variables.
+
+    Returns the shell's exit code, -1 if it cannot be read.
+    """
+    script = b""
+    for name in filter(None, (functions, path)):
+        try:
+            with open(name, "rb") as file:
+                script += file.read() + b"\n"
+        except OSError as err:
+            log.error(f"Unable to open {name}", err)
+            return -1
     log.say(1, f"Running container script: {path}")
-    return run(ctid, pid, shell([]), script + b"\n")
+    return run(pid, shell([]), script, {**ENV, **(variables or {})})
 
 
-def run_detached(ctid, pid, argv):
+def run_detached(pid, argv):
     """Run a program of the container with /dev/null as its streams. Returns (exit code, whether it ended by itself)."""
     child = os.fork()
     if child == 0:
@@ -175,15 +180,15 @@ def run_detached(ctid, pid, argv):
         for number in (0, 1, 2):
             os.dup2(null, number)
         failed = os.open("/dev/null", os.O_WRONLY)
-        _run_in_container(ctid, pid, program(argv), failed)
+        _run_in_container(pid, program(argv), failed)
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status), os.WIFEXITED(status)
 
 
-def run_attached(ctid, pid, choices):
+def run_attached(pid, choices):
     """Run a command on vzctl's own streams. Returns its exit code."""
     child = os.fork()
     if child == 0:
         failed = os.open("/dev/null", os.O_WRONLY)
-        _run_in_container(ctid, pid, choices, failed)
+        _run_in_container(pid, choices, failed)
     return scripts.wait(child)

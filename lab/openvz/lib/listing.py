@@ -23,10 +23,29 @@ DEFAULT_NAME_FIELDS = "smart_name,numproc,status,ip,hostname"
 LINE_MAX = 4095
 VEINFO = "/proc/vz/veinfo"
 BEANCOUNTERS = "/proc/user_beancounters"
-USAGE = """Usage: vzlist [-a | -S] [-n] [-H] [-t] [-j] [-o field[,field...] | -1] [-s [-]field]
-              [-h pattern] [-N pattern] [-d pattern] [CTID [CTID ...]]
-       vzlist -L | --list
-"""
+HELP = (
+    ("-a, --all", "list all containers"),
+    ("-S, --stopped", "list stopped containers"),
+    ("-n, --name", "display containers' names"),
+    ("-H, --no-header", "suppress columns header"),
+    ("-t, --no-trim", "do not trim long values"),
+    ("-j, --json", "output in JSON format"),
+    ("-o, --output", "output only specified fields"),
+    ("-1", "synonym for -H -octid"),
+    ("-s, --sort", "sort by the specified field"),
+    ("", "('-field' to reverse sort order)"),
+    ("-h, --hostname", "filter CTs by hostname pattern"),
+    ("-N, --name_filter", "filter CTs by name pattern"),
+    ("-d, --description", "filter CTs by description pattern"),
+    ("-L, --list", "get possible field names"),
+)
+USAGE = (
+    "Usage:\tvzlist [-a | -S] [-n] [-H] [-o field[,field...] | -1] [-s [-]field]\n"
+    "\t       [-h pattern] [-N pattern] [-d pattern] [CTID [CTID ...]]\n"
+    "\tvzlist -L | --list\n\nOptions:\n"
+    # In columns of eight: what is explained starts in the fifth one.
+    + "".join(f"\t{option}{chr(9) * (4 - (8 + len(option)) // 8)}{meaning}\n" for option, meaning in HELP)
+)
 OPTIONS = [
     options.Option(name, argument)
     for name, argument in (

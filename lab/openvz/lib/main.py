@@ -23,6 +23,7 @@ vzctl start <ctid> [--force] [--skip-remount] [--skip_ve_setup]
 vzctl stop <ctid> [--fast] [--skip-umount]
 vzctl restart | mount | umount | destroy | status <ctid>
 vzctl exec | exec2 | exec3 <ctid> <command> [arg ...]
+vzctl runscript <ctid> <script>
 vzctl enter <ctid> [--exec <command> [arg ...]]
 vzctl suspend | resume <ctid> [--dumpfile <name>]
 vzctl set <ctid> [--save] [--force] [--<parameter> <value> ...]
@@ -40,6 +41,7 @@ VERBS = {
     "exec": "exec",
     "exec2": "exec",
     "exec3": "exec3",
+    "runscript": "runscript",
     "enter": "enter",
     "status": "status",
     "suspend": "suspend",
@@ -48,7 +50,7 @@ VERBS = {
     "restore": "resume",
 }
 NOT_IMITATED = (
-    "convert compact console runscript quotaon quotaoff quotainit snapshot snapshot-switch snapshot-delete "
+    "convert compact console quotaon quotaoff quotainit snapshot snapshot-switch snapshot-delete "
     "snapshot-list snapshot-mount snapshot-umount".split()
 )
 WITHOUT_LOCK = ("exec", "exec3", "enter", "status")
@@ -191,6 +193,10 @@ def parse_arguments(command):
         if not arguments:
             complain("No command line given for exec", codes.BAD_SYNTAX)
         return arguments
+    if verb == "runscript":
+        if not arguments:
+            complain("Script not specified", codes.BAD_SYNTAX)
+        return arguments[0]
     if verb == "enter":
         return enter_arguments(arguments)
     if arguments:
@@ -264,7 +270,12 @@ def perform(command, conf, own, extra):
         import mounts
 
         return mounts.mount(ctid, conf)
-    action = {"exec3": actions.exec_program, "stop": actions.stop, "enter": actions.enter}.get(command.verb)
+    action = {
+        "exec3": actions.exec_program,
+        "runscript": actions.run_script,
+        "stop": actions.stop,
+        "enter": actions.enter,
+    }.get(command.verb)
     if action:
         return action(ctid, conf, extra)
     return {"umount": actions.umount, "destroy": actions.destroy}[command.verb](ctid, conf)

@@ -3,6 +3,7 @@
 import codes
 import conf as configuration
 import container
+import dist
 import log
 import mounts
 import net
@@ -39,6 +40,8 @@ KEYS = {
     "cpuweight": "CPUUWEIGHT",
     "cpulimit": "CPULIMIT",
     "cpus": "CPUS",
+    "cpumask": "CPUMASK",
+    "nodemask": "NODEMASK",
     "onboot": "ONBOOT",
     "disabled": "DISABLED",
     "diskquota": "DISK_QUOTA",
@@ -65,10 +68,7 @@ READERS = {
     "netdev_del": values.read_devices_to_delete,
 }
 OTHERS = ("applyconfig", "applyconfig_map", "setmode")
-NOT_IMITATED = (
-    "userpasswd pci_del cpumask nodemask netif_add netif_del mac_filter mac ifname host_mac host_ifname "
-    "bridge"
-).split()
+NOT_IMITATED = ("pci_del netif_add netif_del mac_filter mac ifname host_mac host_ifname bridge").split()
 # The order of the real one's table, in which getopt lists what an abbreviation could mean.
 ORDER = (
     "save force applyconfig applyconfig_map reset_ub iptables netfilter kmemsize lockedpages privvmpages shmpages "
@@ -113,6 +113,7 @@ class Wish(configuration.Conf):
     def __init__(self):
         super().__init__()
         self.flags, self.setmode, self.sample, self.map_name = set(), None, None, False
+        self.users = []
 
 
 def _refuse(message, code):
@@ -132,6 +133,8 @@ def parse(ctid, arguments):
             raise main.Refused(codes.BAD_VALUE)
         if name in FLAGS:
             wish.flags.add(SAME.get(name, name))
+        elif name == "userpasswd":
+            wish.users += [word for word in values.words(value) if word not in wish.users]
         elif name in NOT_IMITATED:
             _refuse(f"--{name}: the lab's vzctl does not imitate this option", codes.BAD_VALUE)
         elif name in OTHERS:
@@ -205,6 +208,17 @@ def _check_quota_options(conf, wish):
     return codes.OK
 
 
+def _check_masks(wish):
+    auto = "cpumask_auto" in wish
+    if "NODEMASK" in wish and not auto and "CPUMASK" not in wish:
+        log.error("Error: option --nodemask requires --cpumask")
+        return codes.BAD_SYNTAX
+    if auto and "NODEMASK" not in wish:
+        log.error("Error: --cpumask auto requires --nodemask")
+        return codes.BAD_SYNTAX
+    return codes.OK
+
+
 def _check_unsaved(conf, wish):
     """Refuse what makes no sense without --save."""
     resize = "DISKSPACE" in wish and mounts.is_ploop(conf)
@@ -234,7 +248,7 @@ def _check(conf, wish, arguments):
     if "reset_ub" in wish.flags and len(arguments) > 1:
         log.error("Error: option --reset_ub is exclusive")
         return codes.BAD_SYNTAX
-    code = _check_resources(conf, wish) or _check_quota_options(conf, wish)
+    code = _check_resources(conf, wish) or _check_quota_options(conf, wish) or _check_masks(wish)
     if code or "save" in wish.flags:
         return code
     return _check_unsaved(conf, wish)
@@ -263,18 +277,25 @@ def _set(ctid, conf, own, wish, arguments):
         if running and key in wish:
             log.error(f"Unable to change {key} on a running container")
             return codes.RUNNING, True
-    if _is_configured_inside(wish):
-        import actions
-
-        actions.warn_of_distribution(conf)
-    code = _apply_sample(ctid, wish) or _check_ploop(conf, wish)
+    can_do = dist.load(conf) if wish.users or _is_configured_inside(wish) else None
+    warn = not (wish.users and len(arguments) == 2)  # nothing else could have been saved
+    code = _set_passwords(ctid, conf, can_do, wish)
+    code = code or _apply_sample(ctid, wish) or _check_ploop(conf, wish)
     if code or ("save" in wish.flags and not running):
-        return code, True
+        return code, warn
     if running:
         code, done = _check_fixed(ctid, conf, own, wish)
         if code or done:
-            return code, True
-    return _apply_now(ctid, conf, wish, running), True
+            return code, warn
+    return _apply_now(ctid, conf, wish, can_do, running), warn
+
+
+def _set_passwords(ctid, conf, can_do, wish):
+    if not wish.users:
+        return codes.OK
+    import actions
+
+    return actions.set_passwords(ctid, conf, can_do, wish.users)
 
 
 def _check_ploop(conf, wish):
@@ -356,7 +377,7 @@ def _with_vswap_limits(conf, wish):
     return limits
 
 
-def _apply_now(ctid, conf, wish, running):
+def _apply_now(ctid, conf, wish, can_do, running):
     """Apply the command line to a container; a stopped one refuses what it would have to apply."""
     code = _limits(_with_vswap_limits(conf, wish), running)
     if code:
@@ -370,9 +391,11 @@ def _apply_now(ctid, conf, wish, running):
         known if wish.get("delall") else [address for address in known if values.same_address(drop, address)]
     )
     if drop:
-        code = net.delete(ctid, pid, drop)
+        code = net.delete(ctid, pid, drop) or dist.delete_addresses(pid, can_do, wish, drop, "running")
     if not code and wish.get("IP_ADDRESS"):
         code = net.add(ctid, pid, wish["IP_ADDRESS"], starting=False)
+        code = code or dist.add_addresses(pid, can_do, wish, wish["IP_ADDRESS"], "running")
+    code = code or dist.configure(pid, can_do, wish, conf, "running")
     return code or _refuse_quota(wish)
 
 
@@ -381,7 +404,10 @@ def _refuse_stopped(wish):
     for keys, what in (
         (("IP_ADDRESS", "del_ip", "delall"), "apply network parameters"),
         (("NETDEV", "del_netdev"), "setup network devices"),
-        (("CPUUNITS", "CPUUWEIGHT", "CPULIMIT", "CPUS"), "apply CPU parameters"),
+        (
+            ("CPUUNITS", "CPUUWEIGHT", "CPULIMIT", "CPUS", "CPUMASK", "cpumask_auto", "NODEMASK"),
+            "apply CPU parameters",
+        ),
         (("DEVICES", "DEVNODES"), "apply devperm"),
         (("PCI",), "configure PCI devices"),
     ):

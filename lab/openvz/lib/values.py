@@ -25,6 +25,18 @@ IPTABLES = tuple(
     "ipt_ttl ipt_LOG ipt_length ip_conntrack ip_conntrack_ftp ip_conntrack_irc ipt_conntrack ipt_state ipt_helper "
     "iptable_nat ip_nat_ftp ip_nat_irc ipt_REDIRECT xt_mac ipt_recent ipt_owner".split()
 )
+# What a module brings along: those that are not named here, ip_tables.
+IPTABLES_BRING = {
+    "ip_tables": (),
+    **dict.fromkeys(
+        "ip_conntrack_ftp ip_conntrack_irc ipt_conntrack ipt_state ipt_helper iptable_nat".split(),
+        ("ip_conntrack",),
+    ),
+    "ip_nat_ftp": ("iptable_nat", "ip_conntrack_ftp"),
+    "ip_nat_irc": ("iptable_nat", "ip_conntrack_irc"),
+    "ipt_REDIRECT": ("iptable_nat",),
+}
+MASK_BITS = 4096
 MULTIPLIER = {"t": 1 << 40, "g": 1 << 30, "m": 1 << 20, "k": 1 << 10, "p": PAGE, "b": 1}
 
 
@@ -287,15 +299,23 @@ def read_capabilities(conf, key, value):
 
 
 def read_iptables(conf, key, value):
-    """Names of iptables modules."""
+    """Names of iptables modules, in the order of the table whatever theirs was."""
     status = None
     for word in words(value, "\t ,"):
         if word in IPTABLES:
-            add_new(conf.setdefault(key, []), word)
+            _bring(conf.setdefault(key, []), word)
+            conf[key].sort(key=IPTABLES.index)
         else:
             log.error(f"Warning: Unknown iptable module: {word}, skipped")
             status = SKIPPED
     return status
+
+
+def _bring(modules, name):
+    """Add a module, and those without which it cannot be."""
+    add_new(modules, name)
+    for other in IPTABLES_BRING.get(name, ("ip_tables",)):
+        _bring(modules, other)
 
 
 def read_netfilter(conf, key, value):
@@ -457,9 +477,34 @@ def read_veth(conf, key, value):
 
 
 def read_mask(conf, key, value):
-    """A list of numbers and ranges."""
-    good = value in ("all", "auto") or (value and all(char in "0123456789,-" for char in value))
-    return once(conf, key, value, value if good else None)
+    """A list of numbers and ranges of processors or memory nodes; `auto` is for processors only."""
+    if key == "CPUMASK" and value == "auto":
+        conf["cpumask_auto"] = True
+        return None
+    return once(conf, key, value, _mask(value))
+
+
+def _mask(value):
+    """The numbers of a mask in their shortest form, None if it cannot be read; a comma may end it."""
+    found = set(range(MASK_BITS)) if value == "all" else set()
+    for part in [] if value == "all" else value.removesuffix(",").split(","):
+        first, dash, last = part.partition("-")
+        if not _is_number(first) or (dash and not _is_number(last)):
+            return None
+        first, last = int(first), int(last if dash else first)
+        if first > last or last >= MASK_BITS:
+            return None
+        found.update(range(first, last + 1))
+    if len(found) == MASK_BITS:
+        return "all"
+    starts = [number for number in sorted(found) if number - 1 not in found]
+    ends = [number for number in sorted(found) if number + 1 not in found]
+    ranges = zip(starts, ends, strict=True)
+    return ",".join(str(start) if start == end else f"{start}-{end}" for start, end in ranges)
+
+
+def _is_number(word):
+    return word.isascii() and word.isdigit() and len(word) < 10
 
 
 def _hex_head(word):
@@ -507,6 +552,16 @@ def read_ignored(conf, key, value):
 def write_text(new, old, key):
     """The value as it is."""
     return None if key not in new else str(new[key])
+
+
+def write_iptables(new, old, key):
+    """The modules, a blank behind each."""
+    return "".join(f"{name} " for name in new[key]) if new.get(key) else None
+
+
+def write_cpumask(new, old, key):
+    """The processors, or that they follow from the memory nodes."""
+    return "auto" if new.get("cpumask_auto") else write_text(new, old, key)
 
 
 def write_list(new, old, key):
@@ -587,7 +642,7 @@ KEYS = {
     "LOG_LEVEL": (read_last_int, write_nothing),
     "LOGFILE": (read_text, write_nothing),
     "VERBOSE": (read_verbose, write_nothing),
-    "IPTABLES": (read_iptables, write_list),
+    "IPTABLES": (read_iptables, write_iptables),
     "NETFILTER": (read_netfilter, write_text),
     "KMEMSIZE": (_BYTES, write_resource),
     "LOCKEDPAGES": (_PAGES, write_resource),
@@ -634,7 +689,7 @@ KEYS = {
     "CPUUWEIGHT": (read_ulong, write_text),
     "CPULIMIT": (read_cpulimit, write_text),
     "CPUS": (read_ulong, write_text),
-    "CPUMASK": (read_mask, write_text),
+    "CPUMASK": (read_mask, write_cpumask),
     "NODEMASK": (read_mask, write_text),
     "ONBOOT": (read_yesno, write_text),
     "CONFIGFILE": (read_text, write_nothing),
