@@ -7,13 +7,16 @@ Where containers live: the journal, the containers and their checks, the copies 
 Everything here either only looks, or says in its docstring what it changes.
 """
 
+import contextlib
 import glob
 import logging
 import os
+import pickle
 import shutil
 import stat
 import time
 
+import salt.utils.json
 from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
@@ -22,12 +25,16 @@ __virtualname__ = "cloudstor"
 
 STATE_DIR = "/var/lib/ringfree"
 JOURNAL = f"{STATE_DIR}/journal.json"
-CONF_DIR = "/etc/vz/conf"
-SNAPSHOT = "/etc/sysconfig/vz-scripts.tar.gz"
-SNAPSHOT_VZ_CONF = "/etc/vz/vz.conf.before-nfs"
+BROUGHT = "conf-share.json"  # in STATE_DIR: what this node last brought to the conf share
+ANY_X = 0o111
 NOBODY_LISTENS = "cloudstor.nobody_listens"
+SETTINGS = "cloudstor.settings"  # the pillar as it was checked last, in Salt's memory
 STORES = (("nfs", "run from NFS"), ("local", "run from local storage"), ("down", "are down"))
 TREE = ("etc", ("bin", "sbin", "usr"))  # what any container's own tree has
+
+
+def __init__(opts):
+    __utils__["ringfree_command.carry"](globals())
 
 
 def __virtual__():
@@ -38,8 +45,9 @@ def settings():
     """
     The pillar ``ringfree`` with its defaults.
 
-    Returns a dictionary; ``{node}`` in an export is this node's id.  Raises CommandExecutionError that lists every
-    fault of the pillar.
+    Returns a dictionary; ``{node}`` in an export is this node's id, and the conf share's mount point is the conf
+    directory of this node (:py:func:`vz.conf_dir`) unless the pillar says another.  Raises CommandExecutionError that
+    lists every fault of the pillar.
 
     CLI Example:
 
@@ -47,10 +55,33 @@ def settings():
 
         salt node001 cloudstor.settings
     """
-    checked = __utils__["ringfree_pillar.validate"](__pillar__.get("ringfree"), node())
+    pillar = __pillar__.get("ringfree")
+    # Not every minion with this pillar is an OpenVZ node.
+    conf_dir = __salt__["vz.conf_dir"]() if "vz.conf_dir" in __salt__ else None
+    try:
+        asked = (repr(pillar), node(), conf_dir)
+    except RecursionError:
+        asked = None  # nothing that deep is right, so nothing is remembered of it
+    # Everything here asks for them, some a thousand times in a highstate; a pickle is the quickest copy of its own.
+    if __context__.get(SETTINGS, [()])[0] != asked:
+        __context__[SETTINGS] = [asked, pickle.dumps(_settings(pillar, conf_dir))]
+    return pickle.loads(__context__[SETTINGS][1])
+
+
+def _settings(pillar, conf_dir):
+    checked = __utils__["ringfree_pillar.validate"](pillar, node(), conf_dir)
     if checked["faults"]:
         raise CommandExecutionError("the pillar is wrong: " + "; ".join(checked["faults"]))
+    conf = checked["settings"]["shares"]["conf"]
+    # The pillar may name a link, such as /etc/vz/conf: fstab and systemd know the directory by its own name only.
+    if conf["mount"] != conf_dir and _leads_to(conf["mount"], conf_dir):
+        conf["mount"] = conf_dir
     return checked["settings"]
+
+
+def _leads_to(path, place):
+    """Whether a path is another name of a place."""
+    return bool(place) and __utils__["ringfree_mounts.real_path"](__salt__["vz.mounts"](), path) == place
 
 
 def node():
@@ -84,7 +115,7 @@ def journal():
 
         salt node001 cloudstor.journal
     """
-    found = __utils__["ringfree_journal.load"](__utils__["ringfree_files.read"](JOURNAL))
+    found = _read()
     if found["fault"]:
         raise CommandExecutionError(
             f"{JOURNAL} is damaged: {found['fault']}. Nothing was changed. 'salt {node()} cloudstor.status' shows "
@@ -94,9 +125,21 @@ def journal():
     return found["journal"] or __utils__["ringfree_journal.new"](node(), time.time())
 
 
+def _read():
+    """The journal's file as ``{"journal": dict or None, "fault": text or None}``; neither when there is none."""
+    try:
+        data = __utils__["ringfree_files.read"](JOURNAL)
+        if data is None:
+            return {"journal": None, "fault": None}
+        kept = __utils__["ringfree_seal.load_json"](data, __utils__["ringfree_journal.keys"]())
+        fault = __utils__["ringfree_journal.fault"](kept)
+    except (OSError, ValueError) as error:
+        fault = str(error)
+    return {"journal": None if fault else kept, "fault": fault}
+
+
 def _keep(new):
-    os.makedirs(STATE_DIR, mode=0o700, exist_ok=True)
-    __utils__["ringfree_files.write"](JOURNAL, __utils__["ringfree_journal.dump"](new), 0o600)
+    __utils__["ringfree_files.keep"](JOURNAL, __utils__["ringfree_seal.dump_json"](new))
     return new
 
 
@@ -112,7 +155,7 @@ def journal_fault():
 
         salt node001 cloudstor.journal_fault
     """
-    return __utils__["ringfree_journal.load"](__utils__["ringfree_files.read"](JOURNAL))["fault"]
+    return _read()["fault"]
 
 
 def recover_journal():
@@ -146,7 +189,7 @@ def recover_journal():
         "manifest": moved,
         "on_nfs": on_nfs(),
         "up": __salt__["vz.running"](),
-        "snapshot": all(map(os.path.exists, (SNAPSHOT, SNAPSHOT_VZ_CONF))),
+        "snapshot": not __salt__["ringfree_snapshot.missing"](),
         "owned": _owned_on_share(moved),
     }
     new = __utils__["ringfree_journal.recovered"](node(), now, fault, seen)
@@ -161,8 +204,9 @@ def recover_journal():
 
 def _lead_to_share(ctids):
     """The containers whose confs lead to the share."""
-    share = settings()["shares"]["private"]["mount"] + "/"
-    return [ctid for ctid in ctids if (__salt__["vz.config"](ctid)["private"] or "").startswith(share)]
+    areas = {ctid: __salt__["vz.config"](ctid)["private"] for ctid in ctids}
+    shared = on_share(areas.values())
+    return [ctid for ctid, private in areas.items() if private in shared]
 
 
 def _owned_on_share(ctids):
@@ -182,7 +226,8 @@ def begin():
     """
     Open, or continue, a migration of this node in its journal.
 
-    Returns the journal.
+    Returns the journal.  Raises CommandExecutionError while the newest data of a container of the last one is only on
+    the share (``ringfree_owner.left``): what is known of it would be forgotten.
 
     CLI Example:
 
@@ -190,6 +235,10 @@ def begin():
 
         salt node001 cloudstor.begin
     """
+    fenced = __salt__["ringfree_owner.live_on_nfs"]()
+    left = {ctid: why for ctid, why in __salt__["ringfree_owner.left"]().items() if ctid in fenced}
+    if left:
+        raise CommandExecutionError(" ".join(__salt__["ringfree_owner.told_left"](left)))
     return _keep(__utils__["ringfree_journal.begin"](journal(), time.time()))
 
 
@@ -254,7 +303,7 @@ def tell(step, phase, container=None, note=None):
         "step": step,
         "phase": phase,
         "container": container,
-        "note": note,
+        "note": __utils__["ringfree_command.printable"](note, lines=True),
         "at": time.time(),
     }
     if __context__.get(NOBODY_LISTENS):
@@ -383,9 +432,10 @@ def status():
 
     Returns ``{"node": text, "state": text, "since": seconds or None, "steps": {step: {phase: seconds}},
     "journal_fault": text or None, "mounted": {share: source or None}, "san": text, "deadman": text, "containers":
-    {ctid: {"name", "running", "store", "ok", "why", "steps"}}}``; ``store`` is ``local``, ``nfs`` or ``-`` for a
-    container that is down; ``san`` is ``primary`` or ``secondary``, whichever is in use, and says so when the pillar
-    says the other one; ``deadman`` says when the node goes back by itself, or that it did.
+    {ctid: {"name", "running", "store", "ok", "why", "steps"}}, "left": text}``; ``store`` is ``local``, ``nfs`` or
+    ``-`` for a container that is down; ``left`` names what a way back left down; ``san`` is ``primary`` or
+    ``secondary``, whichever is in use, and says so when the pillar says the other one; ``deadman`` says when the node
+    goes back by itself, or that it did.
 
     CLI Example:
 
@@ -393,7 +443,7 @@ def status():
 
         salt node001 cloudstor.status
     """
-    found = __utils__["ringfree_journal.load"](__utils__["ringfree_files.read"](JOURNAL))
+    found = _read()
     told = found["journal"] or {
         "state": "local" if not found["fault"] else "unknown",
         "since": None,
@@ -424,6 +474,7 @@ def status():
         "san": __salt__["ringfree_nfs.told_otherwise"]() or __salt__["ringfree_nfs.san"](),
         "deadman": _deadman(told["state"], told.get("facts", {}).get("deadman")),
         "containers": seen,
+        "left": _left() if not found["fault"] else "",
     }
 
 
@@ -469,7 +520,7 @@ def whereabouts():
         return between
     found = status()
     if found["state"] == "local" and not found["steps"]:
-        return f"{node()} was not touched, it is on local storage."
+        return " ".join(filter(None, [f"{node()} was not touched, it is on local storage.", _left()]))
     up = [ctid for ctid, entry in found["containers"].items() if entry["running"]]
     written = "verified" in found["steps"].get("manifest", {})
     moving = __salt__["vz.manifest"]() or [] if written else up
@@ -486,9 +537,17 @@ def whereabouts():
         store = {"nfs": "on NFS", "local": "back on local storage"}.get(found["state"], "in an unknown state")
         said = f"{node()} is {store}, {_answering(moving)} of {len(moving)} containers answer"
         astray = [word for word in where if word != found["state"]]
-        sentences = [f"{said}: {counts}." if astray else f"{said}.", found["deadman"], _waits()]
+        sentences = [f"{said}: {counts}." if astray else f"{said}.", found["deadman"], _left(), _waits()]
         sentences += [__salt__["ringfree_failover.told"]()] if found["state"] == "nfs" else []
     return " ".join(filter(None, sentences))
+
+
+def _left():
+    """What a way back left down, and what to type."""
+    try:
+        return " ".join(__salt__["ringfree_owner.told_left"](__salt__["ringfree_owner.left"]()))
+    except CommandExecutionError as error:
+        return str(error)
 
 
 def _waits():
@@ -538,7 +597,9 @@ def failure(what, said):
     """
     try:
         where = whereabouts()
-    except (CommandExecutionError, OSError) as error:
+    except Exception as error:
+        # Whatever it is: what has failed must be said.
+        log.warning("where the containers are cannot be said", exc_info=True)
         where = f"Where the containers are is unknown: {error}"
     # Without what Salt's own text of an error adds for programs.
     said = str(getattr(said, "error", None) or said)
@@ -567,12 +628,36 @@ def containers():
         return known
     mine = set(__salt__["vz.manifest"]() or []) | set(__salt__["vz.running"]())
     mine.update(ctid for ctid, owner in __salt__["ringfree_owner.live_on_nfs"]().items() if owner == node())
-    shared = settings()["shares"]["private"]["mount"] + "/"
-    for ctid in known:
-        private = __salt__["vz.config"](ctid)["private"] or shared
-        if not private.startswith(shared) and os.path.isdir(private):
-            mine.add(ctid)
+    areas = {ctid: __salt__["vz.config"](ctid)["private"] for ctid in known}
+    shared = on_share(areas.values())
+    mine.update(ctid for ctid, area in areas.items() if area and area not in shared and os.path.isdir(area))
     return sorted(mine.intersection(known))
+
+
+def on_share(paths):
+    """
+    Which of some paths lie on the private share, or would if it were mounted; symbolic links are followed.
+
+    paths
+        Private areas as confs name them; ``None`` for one that names none.
+
+    Returns a set of those paths.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.on_share '["/vz/nfsprivate/101"]'
+    """
+    table = __salt__["vz.mounts"]()
+    share = __utils__["ringfree_mounts.real_path"](table, settings()["shares"]["private"]["mount"])
+    found = set()
+    for path in filter(None, paths):
+        # What vzctl cannot follow leads nowhere.
+        with contextlib.suppress(ValueError):
+            if __utils__["ringfree_mounts.real_path"](table, path).startswith(f"{share}/"):
+                found.add(path)
+    return found
 
 
 def _mounted(share):
@@ -658,7 +743,7 @@ def faults_on_nfs():
     What keeps this node from being right on NFS.
 
     Every share is mounted from the SAN in use; the containers that run are those of the manifest, each from the share,
-    and their services answer.
+    their services answer, and they have what they had before.
 
     Returns a list of texts; empty when all is well.
 
@@ -679,7 +764,7 @@ def faults_on_nfs():
     if state() != "nfs":
         faults += [f"container {ctid} runs and did not run before" for ctid in sorted(up - wanted)]
     try:
-        __salt__["vz.wait_healthy"](checks(sorted(good)), settings()["start"]["answer"])
+        __salt__["ringfree_start.answer"](sorted(good))
     except CommandExecutionError as error:
         faults.append(str(error))
     return faults
@@ -781,9 +866,12 @@ def source_fault(ctid):
     if not private:
         return "its conf names no private area"
     table = __salt__["vz.mounts"]()
-    mount = __utils__["ringfree_mounts.covering"](
-        table, __utils__["ringfree_mounts.real_path"](table, private)
-    )
+    try:
+        mount = __utils__["ringfree_mounts.covering"](
+            table, __utils__["ringfree_mounts.real_path"](table, private)
+        )
+    except ValueError as error:
+        return str(error)
     if mount and __utils__["ringfree_mounts.is_nfs"](mount):
         return f"its private area {private} is on NFS ({mount['source']})"
     if not os.path.isdir(private):
@@ -803,7 +891,7 @@ def _is_tree(names):
 
 
 def _is_ploop(private):
-    return os.path.exists(os.path.join(private, "root.hdd", "DiskDescriptor.xml"))
+    return __utils__["ringfree_tree.holds"](private, "root.hdd/DiskDescriptor.xml")
 
 
 def sync(ctids, final=False, on_done=None):
@@ -814,8 +902,8 @@ def sync(ctids, final=False, on_done=None):
         List of ids.
 
     final : False
-        The copy that counts: the containers must be down, only exit code 0 is good, and a second, verifying pass
-        must find no difference.
+        The copy that counts: the containers must be down, only exit code 0 is good, a second, verifying pass must find
+        no difference, and nothing in the private areas may have changed meanwhile.
 
     on_done : None
         For callers in Python: function called with ``(ctid, statistics)`` as each container is done.
@@ -831,10 +919,18 @@ def sync(ctids, final=False, on_done=None):
         salt node001 cloudstor.sync '[101, 102]'
     """
     _refuse_sync(ctids, final)
-    wanted, ssh_argv = settings()["sync"], __salt__["ringfree_san.connection"]()
-    done = _copy(ctids, ssh_argv, wanted, final, on_done if not final else None)
-    if final:
-        _verify(ctids, ssh_argv, wanted, lambda ctid: on_done and on_done(ctid, done[ctid]))
+    wanted = settings()["sync"]
+    began = time.time()
+    done = _copy(ctids, wanted, final, on_done if not final else None)
+    if not final:
+        return done
+    unlike = _verify(ctids, wanted)
+    faults = {**_changed_meanwhile(ctids, began, wanted), **unlike}
+    for ctid in ctids if on_done else ():
+        if ctid not in faults:
+            on_done(ctid, done[ctid])
+    if faults:
+        raise CommandExecutionError("; ".join(f"container {ctid} {said}" for ctid, said in faults.items()))
     return done
 
 
@@ -844,32 +940,40 @@ def _refuse_sync(ctids, final):
     not_down = up(ctids) if final else {}
     for ctid in ctids:
         fault = __utils__["ringfree_owner.objection"](known.get(ctid), node()) or source_fault(ctid)
-        fault = fault or not_down.get(ctid)
+        fault = fault or not_down.get(ctid) or _covered(ctid)
         if fault:
             faults.append(f"container {ctid} {fault}")
     if faults:
         raise CommandExecutionError("nothing was copied: " + "; ".join(faults))
 
 
-def _paths(ctid):
-    """Source and target of a container's copy."""
-    private = __salt__["vz.config"](ctid)["private"]
-    return private.rstrip("/") + "/", __salt__["ringfree_san.remote"](
-        f"{settings()['shares']['private']['export']}/{ctid}/"
-    )
+def _covered(ctid):
+    """What somebody has mounted in a private area, since preflight has looked."""
+    table = __salt__["vz.mounts"]()
+    private = __utils__["ringfree_mounts.real_path"](table, __salt__["vz.config"](ctid)["private"])
+    mounts = __utils__["ringfree_mounts.below"](table, private)
+    return "; ".join(__utils__["ringfree_areas.covered"](ctid, mounts))
 
 
-def _copy(ctids, ssh_argv, wanted, final, on_done):
+def _upload(ctids, **options):
+    """The commands that copy containers' private areas to the SAN: id to argument list."""
+    export = settings()["shares"]["private"]["export"]
+    # Once for all of them: in the last copy everybody is down.
+    __salt__["ringfree_san.connection"]()
+    return {
+        ctid: __salt__["ringfree_san.upload"](
+            __salt__["vz.config"](ctid)["private"], f"{export}/{ctid}", **options
+        )
+        for ctid in ctids
+    }
+
+
+def _copy(ctids, wanted, final, on_done):
     """Copy in up to three tries; only what may pass is tried again."""
     done, open_, faults = {}, list(ctids), []
     for turn in (1, 2, 3):
         again = []
-        commands = {
-            ctid: __utils__["ringfree_sync.rsync"](
-                *_paths(ctid), ssh_argv, wanted["timeout"], wanted["max_delete"]
-            )
-            for ctid in open_
-        }
+        commands = _upload(open_, timeout=wanted["timeout"], max_delete=wanted["max_delete"])
         for ctid, result in __utils__["ringfree_command.run_many"](
             commands, wanted["workers"], wanted["deadline"]
         ):
@@ -893,86 +997,50 @@ def _copy(ctids, ssh_argv, wanted, final, on_done):
     return done
 
 
-def _verify(ctids, ssh_argv, wanted, on_done):
-    """Compare source and copy of containers that are down; any difference is a failure."""
-    faults = []
+def _verify(ctids, wanted):
+    """Compare source and copy of containers that are down; returns what is wrong: id to text."""
+    faults = {}
     checksum = wanted["verify"] == "checksum"
+    commands = _upload(ctids, timeout=wanted["timeout"], dry_run=True, checksum=checksum)
+    counting = __utils__["ringfree_sync.counting"]()
+    for ctid, result in __utils__["ringfree_command.run_many"](
+        commands, wanted["workers"], wanted["deadline"], counting
+    ):
+        unlike = __utils__["ringfree_sync.differences"](result)
+        if result["rc"] != 0:
+            faults[ctid] = f"was not verified: {__utils__['ringfree_command.describe'](result)}"
+        elif unlike["count"]:
+            first = unlike["lines"][0]
+            faults[ctid] = f"has {unlike['count']} differences after the copy, such as '{first}'"
+    return faults
+
+
+def _changed_meanwhile(ctids, began, wanted):
+    """
+    Which private areas were written to while they were copied, although the containers are down: id to text.
+
+    A comparison by size and time does not see what got its old time back; a ctime cannot be set.
+    """
+    faults = {}
     commands = {
-        ctid: __utils__["ringfree_sync.rsync"](
-            *_paths(ctid), ssh_argv, wanted["timeout"], dry_run=True, checksum=checksum
+        ctid: __utils__["ringfree_tree.command"](
+            "changed_since", __salt__["vz.config"](ctid)["private"], began
         )
         for ctid in ctids
     }
     for ctid, result in __utils__["ringfree_command.run_many"](
         commands, wanted["workers"], wanted["deadline"]
     ):
-        unlike = __utils__["ringfree_sync.differences"](result["out"])
         if result["rc"] != 0:
-            faults.append(
-                f"container {ctid} was not verified: {__utils__['ringfree_command.describe'](result)}"
+            faults[ctid] = f"was not proved to be at rest: {__utils__['ringfree_command.describe'](result)}"
+            continue
+        found = salt.utils.json.loads(result["out"])
+        if found["changed"]:
+            faults[ctid] = (
+                f"is down and was written to while it was copied: {found['changed']} files or directories, such as "
+                f"{found['example']}"
             )
-        elif unlike:
-            faults.append(
-                f"container {ctid}: {len(unlike)} differences after the copy, such as '{unlike[0]}'"
-            )
-        else:
-            on_done(ctid)
-    if faults:
-        raise CommandExecutionError("; ".join(faults))
-
-
-# --- snapshot ---------------------------------------------------------------------------------------------------------
-
-
-def snapshot():
-    """
-    Keep the conf directory as vz-scripts.tar.gz and vz.conf beside it, and read both back.
-
-    A snapshot of an earlier migration is kept under its date.
-
-    Returns ``{path: number of bytes}``.  Raises CommandExecutionError when what was read back differs.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt node001 cloudstor.snapshot
-    """
-    source = os.path.realpath(CONF_DIR)
-    for path in (SNAPSHOT, SNAPSHOT_VZ_CONF):
-        if os.path.exists(path):
-            stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(os.stat(path).st_mtime))
-            os.rename(path, f"{path}.{stamp}")
-    try:
-        __utils__["ringfree_archive.pack"](source, SNAPSHOT)
-        kept = __utils__["ringfree_archive.unpack"](SNAPSHOT)
-    except ValueError as error:
-        raise CommandExecutionError(f"the confs cannot be kept: {error}") from error
-    __utils__["ringfree_files.sync_folder"](os.path.dirname(SNAPSHOT))
-    there = __utils__["ringfree_files.read_folder"](source)
-    unlike = [name for name, entry in there.items() if "folder" not in entry and kept.get(name) != entry]
-    if unlike:
-        raise CommandExecutionError(f"{', '.join(unlike)} in {SNAPSHOT} differs from {source}")
-    data = __utils__["ringfree_files.read"](__salt__["vz.conf_path"]())
-    __utils__["ringfree_files.write"](SNAPSHOT_VZ_CONF, data)
-    if __utils__["ringfree_files.read"](SNAPSHOT_VZ_CONF) != data:
-        raise CommandExecutionError(f"{SNAPSHOT_VZ_CONF} differs from vz.conf after it was written")
-    return {path: os.path.getsize(path) for path in (SNAPSHOT, SNAPSHOT_VZ_CONF)}
-
-
-def snapshot_paths():
-    """
-    Where the snapshot is.
-
-    Returns ``{"confs": path, "vz_conf": path}``.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt node001 cloudstor.snapshot_paths
-    """
-    return {"confs": SNAPSHOT, "vz_conf": SNAPSHOT_VZ_CONF}
+    return faults
 
 
 # --- the way back of the data -----------------------------------------------------------------------------------------
@@ -998,7 +1066,8 @@ def differences_to_local(ctid, private):
     private
         Its local private area.
 
-    Returns a list of lines as rsync itemises them.
+    Returns ``{"count": number, "lines": [text, ...]}``, the lines as rsync itemises them: of very many the first and
+    the last ones, with a line between them that says so.
 
     CLI Example:
 
@@ -1006,7 +1075,7 @@ def differences_to_local(ctid, private):
 
         salt node001 cloudstor.differences_to_local 101 /vz/private/101
     """
-    return __utils__["ringfree_sync.differences"](_back(ctid, private, dry_run=True)["out"])
+    return __utils__["ringfree_sync.differences"](_back(ctid, private, dry_run=True))
 
 
 def missing_on_share(ctid, private):
@@ -1022,8 +1091,8 @@ def missing_on_share(ctid, private):
     private
         The directory to compare with, a local private area.
 
-    Returns a list of rsync's lines.  Raises CommandExecutionError when the copy cannot be read or is no container's
-    tree.
+    Returns how many files and directories.  Raises CommandExecutionError when the copy cannot be read or is no
+    container's tree.
 
     CLI Example:
 
@@ -1036,20 +1105,14 @@ def missing_on_share(ctid, private):
     if not _is_tree(names) and "root.hdd" not in names:
         raise CommandExecutionError(f"{copy} on the SAN holds no container tree")
     wanted = settings()["sync"]
-    argv = __utils__["ringfree_sync.rsync"](
-        __salt__["ringfree_san.remote"](f"{copy}/"),
-        private.rstrip("/") + "/",
-        __salt__["ringfree_san.connection"](),
-        wanted["timeout"],
-        dry_run=True,
-    )
-    result = __utils__["ringfree_command.run"](argv, deadline=wanted["deadline"])
+    __salt__["ringfree_san.connection"]()
+    argv = __salt__["ringfree_san.download"](copy, private, timeout=wanted["timeout"], dry_run=True)
+    result = __utils__["ringfree_command.run"](argv, wanted["deadline"], count=r"\*deleting")
     verdict = __utils__["ringfree_sync.verdict"](result, running=True)
     if verdict["do"] != "next":
         said = __utils__["ringfree_command.describe"](result)
         raise CommandExecutionError(f"{copy} on the SAN cannot be compared, {verdict['why']}: {said}")
-    lines = __utils__["ringfree_sync.differences"](result["out"])
-    return [line for line in lines if line.startswith("*deleting")]
+    return result["counted"]
 
 
 def sync_back(ctid, private, stamp):
@@ -1081,15 +1144,16 @@ def sync_back(ctid, private, stamp):
     # Before the mark: a copy that was not begun leaves none.
     if __salt__["vz.status"](ctid)["running"]:
         raise CommandExecutionError(f"container {ctid} runs; nothing was copied")
-    if not half_back(ctid, private) and not differences_to_local(ctid, private):
+    if not half_back(ctid, private) and not differences_to_local(ctid, private)["count"]:
         return True
     kept = os.path.join(_replaced(private), str(stamp), str(ctid))
-    os.makedirs(kept, mode=0o700, exist_ok=True)
-    __utils__["ringfree_files.write"](f"{kept}.unfinished", b"")
+    for folder in (_replaced(private), os.path.dirname(kept), kept):
+        __utils__["ringfree_files.folder"](folder)
+    __utils__["ringfree_files.keep"](f"{kept}.unfinished", b"")
     _back(ctid, private, backup=kept)
     unlike = differences_to_local(ctid, private)
-    if unlike:
-        found = f"{len(unlike)} differences after the copy back, such as '{unlike[0]}'"
+    if unlike["count"]:
+        found = f"{unlike['count']} differences after the copy back, such as '{unlike['lines'][0]}'"
         raise CommandExecutionError(f"container {ctid}: {found}")
     for unfinished in half_back(ctid, private):
         os.unlink(unfinished)
@@ -1129,8 +1193,9 @@ def conf_share(test=False):
     """
     Bring this node's files of the conf directory to the conf share, as they are to be on NFS, and compare.
 
-    The containers of the manifest get the paths of the share; every other file goes as it is, but no hidden one.  Files
-    of other nodes stay untouched.  A file of another node with the same name and other content is refused.
+    The containers of the manifest get the paths of the share; every other file goes as it is, also those in
+    subdirectories, but no hidden one.  What an earlier run of this node brought is replaced.  Files of other nodes stay
+    untouched.  A file of another node with the same name and other content is refused.
 
     test : False
         Only say what differs.
@@ -1144,29 +1209,42 @@ def conf_share(test=False):
 
         salt node001 cloudstor.conf_share test=True
     """
-    wanted = _wanted_confs()
-    there = _confs_on_share()
-    conflicts = _conf_conflicts(wanted, there)
+    wanted, there = _wanted_confs(), confs_on_share()
+    # Another node may have put something there since preflight looked, and this one is about to mount it.
+    brought, conflicts = _compared(wanted, there)
     if conflicts:
         raise CommandExecutionError("nothing was written to the conf share: " + "; ".join(conflicts))
-    differs = {name: there.get(name) for name in wanted if not _same_file(wanted[name], there.get(name))}
     changes = {
-        name: {"old": "differs" if old else "missing", "new": "as on this node"}
-        for name, old in differs.items()
+        __utils__["ringfree_command.spell"](name): {
+            "old": "differs" if name in there else "missing",
+            "new": "as on this node",
+        }
+        for name in brought
     }
     if test or not changes:
         return changes
-    _push_confs({name: wanted[name] for name in differs})
-    there = _confs_on_share()
-    unlike = [name for name in wanted if not _same_file(wanted[name], there.get(name))]
+    _push_confs({name: wanted[name] for name in brought})
+    there = confs_on_share()
+    unlike = [name for name in brought if wanted[name] != there.get(name)]
     if unlike:
-        raise CommandExecutionError(f"the conf share differs after it was written: {', '.join(unlike)}")
+        names = ", ".join(map(__utils__["ringfree_command.spell"], unlike))
+        raise CommandExecutionError(f"the conf share differs after it was written: {names}")
     return changes
 
 
-def _wanted_confs():
-    """The conf directory as the share is to have it; hidden names are editors', rsync's and trials, not vzctl's."""
-    entries = __utils__["ringfree_files.read_folder"](os.path.realpath(CONF_DIR))
+def _wanted_confs(strict=True):
+    """
+    The conf directory as the share is to have it; hidden names are editors', rsync's and trials, not vzctl's.
+
+    A conf that cannot be edited is as it is for who only looks, and a fault for who writes.
+    """
+    try:
+        entries = __utils__["ringfree_files.read_folder"](__salt__["vz.conf_dir"](), below=_subfolders())
+    except OSError as error:
+        raise CommandExecutionError(
+            f"{__salt__['vz.conf_dir'](real=False)} cannot be brought to the conf share: {error.strerror}; move what "
+            f"is neither conf nor script out of it"
+        ) from error
     paths = __utils__["ringfree_pillar.store_paths"](settings())
     for ctid in to_move():
         name, path = f"{ctid}.conf", __salt__["vz.conf_path"](ctid)
@@ -1177,28 +1255,45 @@ def _wanted_confs():
             entry = __utils__["ringfree_files.read_folder"](folder).get(base, {})
         try:
             data = __utils__["ringfree_conf.edit"](entry["data"], with_layout(ctid, paths))
-        except KeyError as error:
-            raise CommandExecutionError(f"{path} is no file") from error
-        except ValueError as error:
-            raise CommandExecutionError(f"{path}: {error}") from error
+        except (KeyError, ValueError) as error:
+            if not strict:
+                continue
+            said = f"{path} is no file" if isinstance(error, KeyError) else f"{path}: {error}"
+            raise CommandExecutionError(said) from error
         entries[name] = dict(entry, data=data)
     return {name: entry for name, entry in entries.items() if "folder" not in entry and name[0] != "."}
 
 
-def _same_file(wanted, found):
-    return found is not None and wanted == found
+def _subfolders():
+    """The subdirectories of the conf directory: scripts keep there what they need."""
+    with os.scandir(__salt__["vz.conf_dir"]()) as listing:
+        return [
+            entry.name
+            for entry in listing
+            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+        ]
 
 
-def _confs_on_share():
-    """A copy of the conf share's files, as on the SAN."""
+def confs_on_share():
+    """
+    The files of the conf share as they are on the SAN, asked over ssh; of subdirectories those that this node has too.
+
+    Returns a dictionary, as ``read_folder`` in ``_utils/ringfree_files.py`` does.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.confs_on_share
+    """
     here = f"{STATE_DIR}/confs-on-share"
     __salt__["ringfree_san.fetch_shared"](settings()["shares"]["conf"]["export"], here)
-    return __utils__["ringfree_files.read_folder"](here)
+    return __utils__["ringfree_files.read_folder"](here, below=_subfolders())
 
 
 def conf_conflicts():
     """
-    The files on the conf share that differ from this node's and are not its own to change.
+    The files on the conf share that differ from this node's and are not its own to change, or that would be run here.
 
     Returns a list of sentences.
 
@@ -1208,43 +1303,151 @@ def conf_conflicts():
 
         salt node001 cloudstor.conf_conflicts
     """
-    return _conf_conflicts(_wanted_confs(), _confs_on_share())
+    return _compared(_wanted_confs(strict=False), confs_on_share())[1]
 
 
-def _conf_conflicts(wanted, there):
-    known, found = __salt__["ringfree_owner.records"](), []
+def shared_files():
+    """
+    The files of the conf directory that all nodes of one conf share have in common: samples, ``vps.*``, ``0.conf``.
+
+    Returns a dictionary: name to a check sum, which also says whether the file can be run; those of this node's own
+    containers are left out.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.shared_files
+    """
+    mine = set(__salt__["vz.containers"]())
+    return {
+        name: f"{_content(entry)}{'x' if entry.get('mode', 0) & ANY_X else ''}"
+        for name, entry in _wanted_confs(strict=False).items()
+        if _container_of(name) not in mine
+    }
+
+
+def _compared(wanted, there):
+    """What is to be brought to the conf share, and what keeps this node from using it: names and sentences."""
+    known, brought, found = __salt__["ringfree_owner.records"](), [], []
     for name, entry in wanted.items():
-        if _same_file(entry, there.get(name)) or name not in there:
-            continue
-        head = name.split(".", 1)[0]
-        owner = known.get(int(head), {}).get("node") if head.isdigit() and int(head) else None
-        if owner == node():
-            continue
-        whose = f"belongs to {owner}" if owner else "differs from this node's"
-        found.append(
-            f"{name} on the conf share {whose}; make them equal, or give the node a share of its own "
-            f"(ringfree:shares:conf:export)"
-        )
-    return found
+        if name not in there or (entry != there[name] and _is_ours(name, entry, there[name], known)):
+            brought.append(name)
+        elif not _alike(entry, there[name]):
+            owner = known.get(_container_of(name), {}).get("node")
+            whose = f"belongs to {owner}" if owner else "differs from this node's"
+            shown = __utils__["ringfree_command.spell"](name)
+            found.append(
+                f"{shown} on the conf share {whose}; make them equal, or give the node a share of its own "
+                f"(ringfree:shares:conf:export)"
+            )
+    by_then = {**there, **{name: wanted[name] for name in brought}}
+    # The fence is put there by whoever uses the share, and an older one replaced.
+    by_then = {name: entry for name, entry in by_then.items() if not _is_fence(name, entry)}
+    return brought, found + __salt__["ringfree_scripts.unknown"](by_then)
+
+
+def _alike(one, other):
+    """The same content, which both can be run or neither: what else a mode says makes no difference to vzctl."""
+    same = _content(one) is not None and _content(one) == _content(other)
+    return same and bool(one.get("mode", 0) & ANY_X) == bool(other.get("mode", 0) & ANY_X)
+
+
+def _content(entry):
+    """The SHA-256 of a file, or of where a link leads; None for a directory."""
+    data = b"link to " + os.fsencode(entry["link"]) if "link" in entry else entry.get("data")
+    return None if data is None else __utils__["ringfree_archive.digest"](data)
+
+
+def _container_of(name):
+    """The container that a file of the conf directory is about, or None."""
+    head = name.split(".", 1)[0]
+    return int(head) if head.isdigit() and int(head) else None
+
+
+def _is_ours(name, entry, found, known):
+    """
+    Whether a file on the share is this node's to change: its container's, or what an earlier run brought.
+
+    What only this node's containers use is; what other nodes use as well only while none of them has a container there.
+    """
+    ctid = _container_of(name)
+    owner = known.get(ctid, {}).get("node")
+    if owner:
+        return owner == node()
+    if _is_fence(name, found):
+        return _is_fence(name, entry)
+    alone = all(record["node"] == node() for record in known.values())
+    mine = ctid in __salt__["vz.containers"]()
+    if (mine or alone) and _brought().get(name, "") == _content(found):
+        return True
+    # From before there was a list of what was brought: the conf of a container that stays, with its paths.
+    return mine and name == f"{ctid}.conf" and found.get("data") == _pinned(ctid, entry.get("data"))
+
+
+def _is_fence(name, entry):
+    """Whether a file is the fence, of this version or another."""
+    return name in __salt__["ringfree_guard.names"]() and __utils__["ringfree_owner.is_fence"](
+        entry.get("data")
+    )
+
+
+def _pinned(ctid, data):
+    """A conf as it is while other containers move: with the paths that its own has now; None where that cannot be."""
+    keys = list(__utils__["ringfree_pillar.store_paths"](settings()))
+    try:
+        return __utils__["ringfree_conf.edit"](data, inherited(ctid, keys))
+    except (TypeError, ValueError):
+        return None
+
+
+def _brought():
+    """What this node last brought to the conf share: name to check sum; nothing when that is not known."""
+    try:
+        data = __utils__["ringfree_files.read"](f"{STATE_DIR}/{BROUGHT}")
+        kept = __utils__["ringfree_seal.load_json"](data, ("export", "files")) if data else {}
+    except (OSError, ValueError):
+        return {}
+    return kept.get("files", {}) if kept.get("export") == settings()["shares"]["conf"]["export"] else {}
 
 
 def _push_confs(entries):
     """Send files to the conf share with their owner and mode; nothing there is deleted."""
     here = f"{STATE_DIR}/confs-to-share"
     shutil.rmtree(here, ignore_errors=True)
-    os.makedirs(here, mode=0o755)
-    source = os.stat(CONF_DIR)
-    os.chown(here, source.st_uid, source.st_gid)
-    os.chmod(here, stat.S_IMODE(source.st_mode))
+    __utils__["ringfree_files.folder"](here)
+    source = __salt__["vz.conf_dir"]()
+    _as(here, os.stat(source))
     for name, entry in entries.items():
         path = os.path.join(here, name)
+        for folder in _folders_of(name):
+            if not os.path.isdir(os.path.join(here, folder)):
+                os.mkdir(os.path.join(here, folder))
+                _as(os.path.join(here, folder), os.stat(os.path.join(source, folder)))
         if "link" in entry:
             os.symlink(entry["link"], path)
             continue
         __utils__["ringfree_files.write"](path, entry["data"])
         os.chown(path, entry["uid"], entry["gid"])
         os.chmod(path, entry["mode"])
-    __salt__["ringfree_san.push"](here, settings()["shares"]["conf"]["export"])
+    export = settings()["shares"]["conf"]["export"]
+    # Before they go: whatever happens then, they are known to be ours.
+    files = {**_brought(), **{name: _content(entry) for name, entry in entries.items()}}
+    kept = __utils__["ringfree_seal.dump_json"]({"export": export, "files": files})
+    __utils__["ringfree_files.keep"](f"{STATE_DIR}/{BROUGHT}", kept)
+    __salt__["ringfree_san.push"](here, export)
+
+
+def _folders_of(name):
+    """The directories in which a name lies, from the top down."""
+    parts = name.split("/")[:-1]
+    return ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+
+
+def _as(path, info):
+    """Give a directory the owner and the mode of another one."""
+    os.chown(path, info.st_uid, info.st_gid)
+    os.chmod(path, stat.S_IMODE(info.st_mode))
 
 
 def with_layout(ctid, values, private=None):
@@ -1297,8 +1500,11 @@ def inherited(ctid, keys):
 
         salt node001 cloudstor.inherited 101 '["VE_PRIVATE"]'
     """
-    path = SNAPSHOT_VZ_CONF if reached("snapshot") else __salt__["vz.conf_path"]()
-    above = __utils__["ringfree_conf.parse"](__utils__["ringfree_files.read"](path) or b"")["values"]
+    if reached("snapshot"):
+        before = __salt__["ringfree_snapshot.vz_conf"]()
+    else:
+        before = __utils__["ringfree_files.read"](__salt__["vz.conf_path"]()) or b""
+    above = __utils__["ringfree_conf.parse"](before)["values"]
     own = __utils__["ringfree_conf.parse"](
         __utils__["ringfree_files.read"](__salt__["vz.conf_path"](ctid)) or b""
     )["values"]

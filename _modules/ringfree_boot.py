@@ -5,13 +5,17 @@ A committed node starts vz only with all three shares mounted.  When the SAN was
 mounts them and starts what was to start, which is what vz itself would have started: what ran when vz stopped in order
 and does not say ``ONBOOT=no``, and what says ``ONBOOT=yes``.
 
-:depends: chattr, lsattr; systemd, or chkconfig where there is no systemd
+:depends: chattr, lsattr; systemd, or chkconfig or update-rc.d where there is no systemd
 :configuration: the pillar ``ringfree`` (``shares``, ``start``)
 """
 
+import glob
 import logging
 import os
+import re
+import time
 
+import salt.utils.path
 import salt.utils.systemd
 from salt.exceptions import CommandExecutionError
 
@@ -24,9 +28,15 @@ MARKS = "/var/lib/vzctl/vzreboot"
 BOOT_SET = "/var/lib/ringfree/boot-set"
 DROP_IN = "/etc/systemd/system/vz.service.d/ringfree.conf"
 INIT_SCRIPT = "/etc/init.d/ringfree"
+RUNLEVELS = "/etc/rc[2-5].d"  # where update-rc.d puts its links
 SHARES = ("private", "root", "conf")
+CTID = "[1-9][0-9]{0,9}"
 HELD = "held_for_boot"  # the fact in the journal that says whose DISABLED in vz.conf is
 QUICK = 30  # seconds for calls that only touch local files, and for those of systemd
+
+
+def __init__(opts):
+    __utils__["ringfree_command.carry"](globals())
 
 
 def __virtual__():
@@ -45,8 +55,9 @@ def _must(*argv):
 
 
 def _mount_points(shares=SHARES):
+    """Where shares are mounted, as systemd and /proc/mounts name it: neither follows a link."""
     declared = __salt__["cloudstor.settings"]()["shares"]
-    return [declared[share]["mount"] for share in shares]
+    return [__salt__["ringfree_nfs.real"](declared[share]["mount"]) for share in shares]
 
 
 # --- mount points -----------------------------------------------------------------------------------------------------
@@ -70,15 +81,15 @@ def open_mount_points():
     found = {"open": [], "faults": []}
     table = __salt__["vz.mounts"]()
     for path in _mount_points(("private", "root")):
-        real = __utils__["ringfree_mounts.real_path"](table, path)
-        if __utils__["ringfree_mounts.at"](table, real):
+        if __utils__["ringfree_mounts.at"](table, path):
             continue
-        left = sorted(os.listdir(real)) if os.path.isdir(real) else []
+        left = sorted(os.listdir(path)) if os.path.isdir(path) else []
         if left:
+            first = __utils__["ringfree_command.spell"](left[0])
             found["faults"].append(
-                f"{path} is to be a mount point and has {left[0]} in it: look at it and move it away"
+                f"{path} is to be a mount point and has {first} in it: look at it and move it away"
             )
-        elif not _is_immutable(real):
+        elif not _is_immutable(path):
             found["open"].append(path)
     return found
 
@@ -155,14 +166,23 @@ def vz_waits(test=False):
 def _register(path):
     if path == DROP_IN:
         _must("systemctl", "daemon-reload")
-    else:
+    elif _has_chkconfig():
         _must("chkconfig", "--add", os.path.basename(path))
+    else:
+        _must("update-rc.d", os.path.basename(path), "defaults")
+
+
+def _has_chkconfig():
+    """Whether init is told of its scripts as on Red Hat; else as on Debian."""
+    return bool(salt.utils.path.which("chkconfig"))
 
 
 def _stands(path):
     """Whether systemd, or init, knows what a file says."""
-    if path != DROP_IN:
+    if path != DROP_IN and _has_chkconfig():
         return _run("chkconfig", os.path.basename(path))["rc"] == 0
+    if path != DROP_IN:
+        return bool(glob.glob(f"{RUNLEVELS}/S[0-9][0-9]{os.path.basename(path)}"))
     known = _must("systemctl", "show", "-p", "RequiresMountsFor", "vz.service").partition("=")[2].split()
     return set(_mount_points()) <= set(known)
 
@@ -181,7 +201,8 @@ def vz_alone():
     """
     there = [path for path in (DROP_IN, INIT_SCRIPT, BOOT_SET) if os.path.lexists(path)]
     if INIT_SCRIPT in there:
-        _must("chkconfig", "--del", os.path.basename(INIT_SCRIPT))
+        name = os.path.basename(INIT_SCRIPT)
+        _must(*(("chkconfig", "--del", name) if _has_chkconfig() else ("update-rc.d", "-f", name, "remove")))
     for path in there:
         os.unlink(path)
     if DROP_IN in there:
@@ -210,16 +231,52 @@ def waiting():
     """
     if __salt__["cloudstor.state"]() != "nfs":
         return None
-    try:
-        kept = __utils__["ringfree_boot.load_set"](__utils__["ringfree_files.read"](BOOT_SET))
-    except ValueError as error:
-        raise CommandExecutionError(
-            f"{BOOT_SET} is damaged: {error}. Nothing was started. Remove it and start by hand what is to run."
-        ) from error
+    kept = _kept()
     if kept or __salt__["service.status"]("vz") or not _never_started():
         return kept
+    return _marked()
+
+
+def _kept():
+    """The list in its file, which is whole, or None."""
+    try:
+        data = __utils__["ringfree_files.read"](BOOT_SET)
+        lines = None if data is None else __utils__["ringfree_seal.unseal"](data)
+        return __utils__["ringfree_boot.load_set"](lines)
+    except ValueError as error:
+        raise CommandExecutionError(
+            f"{BOOT_SET} is damaged: {error}. Nothing was started. 'salt {__opts__['id']} ringfree_boot.recover_set' "
+            f"writes it anew."
+        ) from error
+
+
+def _marked():
+    """What vz itself knows to have run, as a list."""
     marks = os.listdir(MARKS) if os.path.isdir(MARKS) else []
-    return {"word": "marks", "ctids": sorted(int(name) for name in marks if name.isdecimal())}
+    return {"word": "marks", "ctids": sorted(int(name) for name in marks if re.fullmatch(CTID, name))}
+
+
+def recover_set():
+    """
+    Write the list of containers that wait for the share anew, when it is damaged: what vz still knows to have run.
+
+    :py:func:`bring_up` starts these, and all others that say ``ONBOOT=yes`` and do not run.  The damaged list stays
+    beside it.
+
+    Returns what :py:func:`waiting` does.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_boot.recover_set
+    """
+    try:
+        _kept()
+    except CommandExecutionError:
+        os.rename(BOOT_SET, f"{BOOT_SET}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
+        _keep(_marked())
+    return waiting()
 
 
 def _never_started():
@@ -291,10 +348,8 @@ def _rested(done, missing, test):
 
 def _keep(waits):
     """Before vz forgets it: the list survives whatever happens here, and another reboot."""
-    os.makedirs(os.path.dirname(BOOT_SET), mode=0o700, exist_ok=True)
-    __utils__["ringfree_files.write"](
-        BOOT_SET, __utils__["ringfree_boot.dump_set"](waits["word"], waits["ctids"])
-    )
+    lines = __utils__["ringfree_boot.dump_set"](waits["word"], waits["ctids"])
+    __utils__["ringfree_files.keep"](BOOT_SET, __utils__["ringfree_seal.seal"](lines))
 
 
 def _mount(missing):
@@ -337,15 +392,15 @@ def _start_vz(wanted):
 def _todo(waits, done):
     """The containers to start, in their order; what this node may not start is left with a reason."""
     known, me = __salt__["ringfree_owner.note"](), __salt__["cloudstor.node"]()
-    share = __salt__["cloudstor.settings"]()["shares"]["private"]["mount"] + "/"
+    confs = {ctid: __salt__["vz.config"](ctid) for ctid in __salt__["vz.containers"]()}
+    shared = __salt__["cloudstor.on_share"]([conf["private"] for conf in confs.values()])
     up, todo = set(__salt__["vz.running"]()), []
-    for ctid in __salt__["vz.containers"]():
-        conf = __salt__["vz.config"](ctid)
+    for ctid, conf in confs.items():
         marked = ctid in waits["ctids"] and (waits["word"] == "todo" or conf["onboot"] is not False)
         if ctid in up or not (marked or (waits["word"] == "marks" and conf["onboot"])):
             continue
         private = conf["private"] or ""
-        here = "nfs" if private.startswith(share) else "local"
+        here = "nfs" if private in shared else "local"
         owner = known.get(ctid, {"node": me if here == "local" else None, "store": here})
         if owner["node"] != me:
             if ctid in waits["ctids"]:

@@ -10,12 +10,12 @@ conf leads to, which is the copy on the share.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import stat
 import time
 
-import salt.utils.json
 from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,12 @@ PROC = "/proc"
 RUN = 86400  # seconds that a run may take that began while its consent counted
 MOVE, DELETE = "move aside", "delete"
 DONE = {MOVE: "moved aside", DELETE: "deleted"}
+#: What a consent says.
+GIVEN = {"word": str, "nodes": list, "digest": str, "until": (int, float), "by": str, "taken": bool}
+
+
+def __init__(opts):
+    __utils__["ringfree_command.carry"](globals())
 
 
 def __virtual__():
@@ -56,17 +62,24 @@ def record():
 
 def _load():
     try:
-        return __utils__["ringfree_cleanup.load"](__utils__["ringfree_files.read"](RECORD))
+        data = __utils__["ringfree_files.read"](RECORD)
+        if data is None:
+            return __utils__["ringfree_cleanup.new"]()
+        kept = __utils__["ringfree_seal.load_json"](data, __utils__["ringfree_cleanup.new"]())
+        fault = __utils__["ringfree_cleanup.fault"](kept)
+        if fault:
+            raise ValueError(fault)
+        return kept
     except ValueError as error:
         raise CommandExecutionError(
             f"{RECORD} is damaged: {error}. Nothing was removed; what was moved aside is still in "
-            f"{__utils__['ringfree_cleanup.folder_names']()[0]} beside the private areas"
+            f"{__utils__['ringfree_cleanup.folder_names']()[0]} beside the private areas. Bring back what is to come "
+            f"back ('mv'), delete the rest, then remove the record: the next cleanup writes a new one"
         ) from error
 
 
 def _keep(new):
-    os.makedirs(os.path.dirname(RECORD), mode=0o700, exist_ok=True)
-    __utils__["ringfree_files.write"](RECORD, __utils__["ringfree_cleanup.dump"](new), 0o600)
+    __utils__["ringfree_files.keep"](RECORD, __utils__["ringfree_seal.dump_json"](new))
     return new
 
 
@@ -231,7 +244,7 @@ class _Containers:
         self.up = __salt__["vz.running"]()
         self.known = __salt__["cloudstor.containers"]()
         store = __salt__["ringfree_nfs.in_use"]()["private"]
-        self.share = store["mount"]
+        self.share = __salt__["ringfree_nfs.real"](store["mount"])
         if not store["mounted"]:
             raise CommandExecutionError(
                 f"{store['mount']} is not mounted from {store['wanted']}: nothing can be proved"
@@ -266,7 +279,7 @@ class _Containers:
         now = __salt__["vz.status"](ctid)
         proof = __salt__["vz.root_mount"](ctid) if now["running"] else {"ok": False, "nfs": False}
         facts.update(
-            leads_to=__salt__["vz.config"](ctid)["private"],
+            leads_to=__salt__["ringfree_nfs.real"](f"/{__salt__['vz.config'](ctid)['private'] or ''}"),
             running=now["running"],
             mounted=now["mounted"],
             there=now["exist"],
@@ -290,7 +303,7 @@ def _consider(found, asks, around, area, homes):
         for other, home in homes.items()
         if other != ctid and os.path.commonpath([home, path]) in (home, path)
     ]
-    measured = None if faults else _measure(path)
+    measured = None if faults else _measure(path, faults)
     item = _item(MOVE, area, path, measured, time.time() - asks.committed(), asks.name(ctid))
     if measured:
         faults = _compare(asks, item, measured)
@@ -310,7 +323,7 @@ def _consider_again(found, asks, around, area):
     if not faults and area["kind"] == "private":
         faults = asks.objections(ctid, 0) if asks else ["the node is local, by its journal"]
     faults = faults or __utils__["ringfree_cleanup.unsafe"](_place(kept, around))
-    measured = None if faults else _measure(kept)
+    measured = None if faults else _measure(kept, faults)
     item = _item(DELETE, area, kept, measured, age, asks.name(ctid) if asks and ctid else "")
     if measured and area["kind"] == "private" and area["state"] == "aside":
         faults = _compare(asks, item, measured)
@@ -341,10 +354,19 @@ def _add(found, item, faults):
         found["items"].append(item)
 
 
-def _measure(path):
-    handle = __utils__["ringfree_cleanup.open_folder"](path)
+def _measure(path, faults):
+    """What an area holds; one that cannot be looked at keeps no other one from going, and is left."""
     try:
-        return __utils__["ringfree_cleanup.measure"](handle)
+        return _measured(path)
+    except OSError as error:
+        faults.append(f"it cannot be measured: {error}")
+        return None
+
+
+def _measured(path):
+    handle = __utils__["ringfree_tree.open_folder"](path)
+    try:
+        return __utils__["ringfree_tree.measure"](handle)
     finally:
         os.close(handle)
 
@@ -352,7 +374,7 @@ def _measure(path):
 def _compare(asks, item, measured):
     """Why the share's copy does not count as complete."""
     try:
-        missing = len(__salt__["cloudstor.missing_on_share"](item["ctid"], item["path"]))
+        missing = __salt__["cloudstor.missing_on_share"](item["ctid"], item["path"])
     except CommandExecutionError as error:
         return [str(error)]
     item["missing"] = missing
@@ -366,8 +388,9 @@ def _others(found, around, base, homes, areas):
     mine = {os.path.basename(home) for home in homes.values() if os.path.dirname(home) == base}
     for name in _names(base):
         if not name.startswith(".") and name not in mine:
+            what = __utils__["ringfree_command.spell"](f"{base}/{name}")
             found["left"].append(
-                {"what": f"{base}/{name}", "why": "no container of this node has its private area there"}
+                {"what": what, "why": "no container of this node has its private area there"}
             )
     for stamp in _names(f"{base}/{replaced}"):
         _consider_replaced(found, around, f"{base}/{replaced}/{stamp}")
@@ -376,13 +399,14 @@ def _others(found, around, base, homes, areas):
         for name in _names(f"{base}/{removed}/{stamp}"):
             path = f"{base}/{removed}/{stamp}/{name}"
             if path not in known:
-                found["left"].append({"what": path, "why": "the record does not know it"})
+                what = __utils__["ringfree_command.spell"](path)
+                found["left"].append({"what": what, "why": "the record does not know it"})
 
 
 def _names(folder):
     """What is in a folder; nothing where that is missing, is a link, or is no directory."""
     try:
-        handle = __utils__["ringfree_cleanup.open_folder"](folder)
+        handle = __utils__["ringfree_tree.open_folder"](folder)
     except OSError:
         return []
     try:
@@ -398,8 +422,12 @@ def _consider_replaced(found, around, path):
     age = time.time() - os.lstat(path).st_ctime
     if not faults and age < wanted * 86400:
         faults = [f"it was replaced on {_date(os.lstat(path).st_ctime)}, less than {wanted:g} days ago"]
+    if not faults and (begun := [name for name in _names(path) if name.endswith(".unfinished")]):
+        ctids = ", ".join(name.partition(".")[0] for name in begun)
+        faults = [f"a copy back of containers {ctids} was begun there and not finished"]
     area = {"kind": "replaced", "ctid": None, "source": path}
-    _add(found, _item(MOVE, area, path, None if faults else _measure(path), age, ""), faults)
+    measured = None if faults else _measure(path, faults)
+    _add(found, _item(MOVE, area, path, measured, age, ""), faults)
 
 
 # --- places -----------------------------------------------------------------------------------------------------------
@@ -468,17 +496,15 @@ def _must_be_safe(item):
 def _consent():
     data = __utils__["ringfree_files.read"](CONSENT)
     try:
-        given = salt.utils.json.loads(data) if data else None
-    except ValueError:
+        given = __utils__["ringfree_seal.load_json"](data, GIVEN) if data else None
+    except ValueError as error:
+        log.warning("%s is damaged, and counts for nothing: %s", CONSENT, error)
         return None
-    wanted = {"word": str, "nodes": list, "digest": str, "until": (int, float)}
-    right = isinstance(given, dict) and all(isinstance(given.get(key), kind) for key, kind in wanted.items())
-    return given if right else None
+    return given if given and all(isinstance(given[key], kind) for key, kind in GIVEN.items()) else None
 
 
 def _write_consent(given):
-    os.makedirs(os.path.dirname(CONSENT), mode=0o700, exist_ok=True)
-    __utils__["ringfree_files.write"](CONSENT, salt.utils.json.dumps(given).encode(), 0o600)
+    __utils__["ringfree_files.keep"](CONSENT, __utils__["ringfree_seal.dump_json"](given))
 
 
 def consent(word, nodes, by="root"):
@@ -592,8 +618,8 @@ def clean(word, on_done=None):
         For callers in Python: function called with each item once it is done.
 
     Returns what :py:func:`plan` returns, for what is done now.  Raises CommandExecutionError, before anything is
-    touched, when there is something to do and the consent does not count; or at the first item that cannot be done,
-    which stays as it is, like all after it.
+    touched, when there is something to do and the consent does not count; between two items when the run was aborted;
+    or at the end, naming each item that could not be done: it keeps no other one.
 
     CLI Example:
 
@@ -609,18 +635,38 @@ def clean(word, on_done=None):
             raise CommandExecutionError(fault)
         _keep_true()
         stamp = time.strftime("%Y%m%d-%H%M%S")
+        faults = []
         for item in found["items"]:
             __salt__["ringfree_run.leave"]("cleanup")
-            _must_be_safe(item)
-            _move(item, stamp) if item["action"] == MOVE else _delete(item)
-            if on_done:
+            fault = _fault_of(item, stamp)
+            if fault:
+                faults.append(fault)
+            elif on_done:
                 on_done(item)
+        if faults:
+            raise CommandExecutionError("; ".join(faults))
         _must_be_done(found["items"])
         if found["items"]:
             os.unlink(CONSENT)
         return found
     finally:
         __salt__["ringfree_run.release"]()
+
+
+def _fault_of(item, stamp):
+    """Move one area aside, or delete it; returns why that could not be done, in words with the cure."""
+    try:
+        _must_be_safe(item)
+        _move(item, stamp) if item["action"] == MOVE else _delete(item)
+    except CommandExecutionError as error:
+        return f"{item['path']}: {error}"
+    except OSError as error:
+        cure = f"; 'chattr -R -i -a {item['path']}' if it is immutable" if error.errno == errno.EPERM else ""
+        return f"{item['path']} did not go: {error}{cure}"
+    except Exception as error:
+        log.exception("the cleanup goes on after a failure of: %s", item["path"])
+        return f"{item['path']} did not go: {type(error).__name__}: {error}"
+    return None
 
 
 def _must_be_done(items):
@@ -672,7 +718,7 @@ def _rename(source, name, target, new, inode):
 @contextlib.contextmanager
 def _folder(path, above=None):
     """An open directory, no part of whose path is a symbolic link."""
-    handle = __utils__["ringfree_cleanup.open_folder"](path, above)
+    handle = __utils__["ringfree_tree.open_folder"](path, above)
     try:
         yield handle
     finally:
@@ -706,7 +752,7 @@ def _delete(item):
     _note(kept, "deleting")
     with _folder(base) as parent, _folder(removed, parent) as folder:
         with _folder(stamp, folder) as above:
-            __utils__["ringfree_cleanup.remove"](above, name, area["inode"])
+            __utils__["ringfree_tree.remove"](above, name, area["inode"])
         _remove_empty(stamp, folder)
         _remove_empty(removed, parent)
     _note(kept, "deleted")

@@ -28,17 +28,23 @@ __virtualname__ = "ringfree_deadman"
 
 NAME = "ringfree-deadman"
 REHEARSAL = f"{NAME}-rehearsal"
+RECORD_KEYS = ("version", "deadline", "since", "scheduler", "cachedir")
 FOLDER = "/var/lib/ringfree/deadman"
 REHEARSAL_FOLDER = f"{FOLDER}-rehearsal"
 UNITS = "/etc/systemd/system"
 #: What lies here is gone after a reboot.
 PASSING_UNITS = "/run/systemd/system"
 CRON = "/etc/cron.d"
-PROC = "/proc"
+#: Who fires says so here.
+AT_WORK = "/run/ringfree/deadman"
 PROOF = 90  # seconds until a rehearsal must have ended
 DEADLINE = 30  # seconds for each call of the scheduler
 #: What has to be there for the way back, besides the files themselves.
 NEEDED = ("cloudstor.state", "ringfree_revert.revert", "ringfree_nfs.unmount", "vz.start", "service.restart")
+
+
+def __init__(opts):
+    __utils__["ringfree_command.carry"](globals())
 
 
 def __virtual__():
@@ -69,8 +75,8 @@ def arm(deadline):
     _must_not_fire()
     scheduler = "systemd" if salt.utils.systemd.booted(__context__) else "cron"
     _fill(FOLDER, deadline)
-    text = __utils__["ringfree_deadman.record"](deadline, time.time(), scheduler, __opts__["cachedir"])
-    _put(f"{FOLDER}/record.json", text, 0o600)
+    record = __utils__["ringfree_deadman.record"](deadline, time.time(), scheduler, __opts__["cachedir"])
+    _put(f"{FOLDER}/record.json", __utils__["ringfree_seal.dump_json"](record).decode(), 0o600)
     _install(scheduler, NAME, FOLDER, UNITS)
     return armed()
 
@@ -109,20 +115,27 @@ def armed():
 
 
 def _record():
-    found = __utils__["ringfree_deadman.load"](__utils__["ringfree_files.read"](f"{FOLDER}/record.json"))
-    if found["fault"]:
+    data = __utils__["ringfree_files.read"](f"{FOLDER}/record.json")
+    if data is None:
+        return None
+    try:
+        found = __utils__["ringfree_seal.load_json"](data, RECORD_KEYS)
+        fault = __utils__["ringfree_deadman.record_fault"](found)
+    except ValueError as error:
+        fault = str(error)
+    if fault:
         raise CommandExecutionError(
-            f"{FOLDER}/record.json is damaged: {found['fault']}. Whether this node goes back by itself is unknown; "
+            f"{FOLDER}/record.json is damaged: {fault}. Whether this node goes back by itself is unknown; "
             f"'salt {__opts__['id']} ringfree_deadman.disarm' removes it, 'salt-run state.orch migrate' then arms anew."
         )
-    return found["record"]
+    return found
 
 
 def firing():
     """
-    Whether the dead-man is at work just now.
+    Whether the dead-man is at work just now, in another process.
 
-    Returns a dictionary: process id to command.
+    Returns a dictionary: process id to what it does; an empty one when none is.
 
     CLI Example:
 
@@ -130,17 +143,8 @@ def firing():
 
         salt node001 ringfree_deadman.firing
     """
-    found = {}
-    for name in filter(str.isdigit, os.listdir(PROC)):
-        try:
-            with open(f"{PROC}/{name}/cmdline", "rb") as stream:
-                # Salt can give its processes titles, which are one text with blanks.
-                words = stream.read().decode("utf-8", "replace").replace("\0", " ").split()
-        except OSError:
-            continue
-        if "ringfree_deadman.fire" in words and "test=True" not in words and int(name) != os.getpid():
-            found[int(name)] = " ".join(words)
-    return found
+    held = __utils__["ringfree_process.holder"](AT_WORK)
+    return {} if held is None or held["pid"] == os.getpid() else {held["pid"]: held["what"]}
 
 
 def _must_not_fire():
@@ -160,17 +164,20 @@ def _fill(folder, deadline, rehearsal=False):
     salt_call = salt.utils.path.which("salt-call")
     if not salt_call:
         raise CommandExecutionError("salt-call is not installed on the node; the dead-man needs it")
-    os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
     for path in (folder, f"{folder}/pillar", f"{folder}/extmods", f"{folder}/files"):
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        __utils__["ringfree_files.folder"](path)
+    for name in ("lock", "said", "log"):  # what cron, the shell and Salt would make for everybody to read
+        if not os.path.exists(f"{folder}/{name}"):
+            _put(f"{folder}/{name}", b"", 0o600)
     for kind, source in _sources().items():
-        os.makedirs(f"{folder}/extmods/{kind}", mode=0o700, exist_ok=True)
+        __utils__["ringfree_files.folder"](f"{folder}/extmods/{kind}")
         for name, data in source.items():
             _put(f"{folder}/extmods/{kind}/{name}", data, 0o600)
     for name, text in __utils__["ringfree_deadman.pillar"](__salt__["cloudstor.settings"]()).items():
         _put(f"{folder}/pillar/{name}", text, 0o600)
     config = __utils__["ringfree_deadman.config"](folder, __opts__["id"], __opts__["sock_dir"])
     _put(f"{folder}/minion", config, 0o600)
+    _put(f"{folder}/Saltfile", b"{}\n", 0o600)
     _put(
         f"{folder}/fire", __utils__["ringfree_deadman.script"](folder, salt_call, deadline, rehearsal), 0o700
     )
@@ -245,7 +252,7 @@ def _trigger_fault(scheduler):
 def _cron_fault():
     if __salt__["service.status"]("crond") or __salt__["service.status"]("cron"):
         return None
-    return "there is no systemd and no cron daemon runs: 'service crond status'."
+    return "there is no systemd and no cron daemon runs: 'service crond status', on Debian 'service cron status'."
 
 
 def traces():
@@ -298,7 +305,10 @@ def _remove(name, folder, units):
 
 def _forget(name):
     """systemd knows nothing of the units any more; what it says is proof."""
-    for words in (["daemon-reload"], ["reset-failed", f"{name}.timer", f"{name}.service"]):
+    # The dead-man's own service runs this: read again, it would be one without KillMode=process, and its end would end
+    # everything that is left of it. Without that systemd forgets it when it has ended.
+    reload = [] if __opts__.get("ringfree_deadman") else [["daemon-reload"]]
+    for words in (*reload, ["reset-failed", f"{name}.timer", f"{name}.service"]):
         __utils__["ringfree_command.run"](["systemctl", *words], deadline=DEADLINE)
     asked = __utils__["ringfree_command.run"](["systemctl", "is-active", f"{name}.timer"], deadline=DEADLINE)
     if asked["rc"] in (0, None):
@@ -320,7 +330,8 @@ def fire(test=False):
     test : False
         Change nothing; prove that everything the way back needs can be loaded, in a report beside the configuration.
 
-    Returns text.  Raises CommandExecutionError when the node is not wholly back; the next tick tries again.
+    Returns text.  Raises CommandExecutionError when the node is not wholly back, and the next tick tries again; and
+    when another one is at work already.
 
     CLI Example:
 
@@ -330,6 +341,17 @@ def fire(test=False):
     """
     if test:
         return _report()
+    # Before anything is looked at: whoever commits looks for this at the end of a job that shows by then.
+    beside = __salt__["ringfree_run.take"](AT_WORK, "ringfree_deadman.fire")
+    if beside:
+        raise CommandExecutionError(f"the dead-man is at work already, as process {beside['pid']}")
+    try:
+        return _fire()
+    finally:
+        __utils__["ringfree_process.release"](AT_WORK)
+
+
+def _fire():
     due = _due()
     if not due:
         return "nothing to do"
@@ -342,6 +364,10 @@ def fire(test=False):
         left = _go_back(note)
     except (CommandExecutionError, OSError) as error:
         left = [str(error)]
+    except Exception as error:
+        # Also what nobody thought of: the node says that it is not back, and the next tick tries again.
+        log.exception("the dead-man could not bring this node back")
+        left = [f"{type(error).__name__}: {error}"]
     back = __salt__["cloudstor.state"]() == "local"
     __salt__["cloudstor.remember"]("deadman", {**note, "ok": back, "not_done": left})
     if not back:
@@ -391,7 +417,9 @@ def _wait_for_rest(cachedir):
 def _jobs(cachedir):
     """The states that the minion works on; its jobs go on when it is killed."""
     running = salt.utils.minion.running({"cachedir": cachedir, "multiprocessing": True})
-    return [job for job in running if str(job.get("fun", "")).startswith("state.")]
+    states = [job for job in running if str(job.get("fun", "")).startswith("state.")]
+    # Salt believes any process with its name and the id of a job that was killed.
+    return [job for job in states if __utils__["ringfree_process.is_of_host"](job["pid"])]
 
 
 def _kill(pid):
@@ -480,5 +508,5 @@ def _report():
     except (CommandExecutionError, KeyError) as error:
         faults.append(str(error))
     path = os.path.join(os.path.dirname(__opts__["conf_file"]), "report.json")
-    __utils__["ringfree_files.write"](path, salt.utils.json.dumps(said).encode(), 0o600)
+    __utils__["ringfree_files.write"](path, salt.utils.json.dumps(said, ensure_ascii=True).encode(), 0o600)
     return "; ".join(faults) or "everything is there"

@@ -10,6 +10,7 @@ since the copy is lost.
 
 import logging
 import os
+import re
 import time
 
 from salt.exceptions import CommandExecutionError
@@ -23,6 +24,10 @@ PROC = "/proc"
 SHARES = ("conf", "root", "private")  # in the order in which they are unmounted
 QUICK = 10  # seconds for each unmount of a SAN that does not answer
 FAST = 60  # seconds for 'vzctl stop --fast'
+
+
+def __init__(opts):
+    __utils__["ringfree_command.carry"](globals())
 
 
 def __virtual__():
@@ -196,14 +201,13 @@ def _hung(to):
 
 def _there():
     """The containers whose root is mounted below the root share: mountinfo answers when the SAN does not."""
-    table = __salt__["vz.mounts"]()
-    roots = __utils__["ringfree_mounts.real_path"](table, _settings()["shares"]["root"]["mount"])
+    roots = _mount_point("root")
     found = {
         os.path.basename(mount["mountpoint"])
-        for mount in table
+        for mount in __salt__["vz.mounts"]()
         if os.path.dirname(mount["mountpoint"]) == roots
     }
-    return sorted(int(name) for name in found if name.isdigit())
+    return sorted(int(name) for name in found if re.fullmatch("[1-9][0-9]{0,9}", name))
 
 
 def _running(hung):
@@ -356,9 +360,13 @@ def _failover(seen, accept_age):
         __salt__["cloudstor.tell"](what, "intent")
         try:
             detail = act()
-        except (CommandExecutionError, OSError, ValueError, KeyError) as error:
-            __salt__["cloudstor.tell"](what, "failed", note=str(error))
-            raise CommandExecutionError(f"not done: {what}: {error}") from error
+        except Exception as error:
+            said = str(error)
+            if not isinstance(error, (CommandExecutionError, OSError, ValueError, KeyError)):
+                log.exception("the failover ends with a failure of: %s", what)
+                said = f"{type(error).__name__}: {error}"
+            __salt__["cloudstor.tell"](what, "failed", note=said)
+            raise CommandExecutionError(f"not done: {what}: {said}") from error
         __salt__["cloudstor.tell"](what, "verified", note=detail or None)
         done.append({"what": what, "detail": detail or "done"})
     return done
@@ -495,12 +503,23 @@ def _mount(to):
 
 
 def _start(to):
-    """In order; all of them answer, and run from the other SAN."""
+    """In order; all of them answer, and run from the other SAN. One that does not keeps no other one down."""
     # Before the first one: what it writes is newer than what the other SAN holds.
     ctids = _keep(at=to, copied=None)["containers"]
     up = set(__salt__["vz.running"]())
-    __salt__["ringfree_start.in_order"]([ctid for ctid in ctids if ctid not in up], on_step=_started)
-    __salt__["ringfree_start.answer"](ctids)
+    done = __salt__["ringfree_start.in_order"](
+        [ctid for ctid in ctids if ctid not in up], go_on=True, on_step=_started
+    )
+    up = set(__salt__["vz.running"]())
+    faults = [*done["faults"], *done["silent"].values()]
+    try:
+        __salt__["ringfree_start.answer"](
+            [ctid for ctid in ctids if ctid in up and ctid not in done["silent"]]
+        )
+    except CommandExecutionError as error:
+        faults.append(str(error))
+    if faults:
+        raise CommandExecutionError("; ".join(faults))
     proofs = {ctid: __salt__["vz.root_mount"](ctid) for ctid in ctids}
     astray = [f"container {ctid}: {proof['why']}" for ctid, proof in proofs.items() if not proof["ok"]]
     if astray or not _is_on(to):
@@ -591,8 +610,8 @@ def end_by_force(source, lazily=True):
 def _is_home(ctid):
     """Whether a container is mounted elsewhere by now; its old root may still be there, on the dead SAN."""
     try:
-        root = __salt__["vz.config"](ctid)["root"] or ""
-        on_share = os.path.dirname(root) == _settings()["shares"]["root"]["mount"]
+        root = os.path.dirname(__salt__["vz.config"](ctid)["root"] or "/")
+        on_share = __salt__["ringfree_nfs.real"](root) == _mount_point("root")
         return not on_share and __salt__["vz.root_mount"](ctid)["ok"]
     except CommandExecutionError:  # its conf is on the dead SAN, too
         return False
@@ -604,7 +623,7 @@ def _unreachable(source):
 
     No system call ends those one by one: the kernel looks their paths up on the share, which hangs, or is gone.
     """
-    root = _settings()["shares"]["root"]["mount"]
+    root = _mount_point("root")
     wanted = root in _mounted_shares(source) and _there() and not __salt__["ringfree_nfs.users"](root)
     return [root] if wanted else []
 
@@ -617,37 +636,51 @@ def _umount(points, options, steps):
 
 
 def _mounted_shares(source):
-    """Where shares are mounted from a SAN."""
+    """Where shares are mounted from a SAN, as the kernel names it: to umount a link might be nothing it knows."""
     found = __salt__["ringfree_nfs.in_use"]()
-    entries = [found[share] for share in SHARES]
-    return [entry["mount"] for entry in entries if (entry["source"] or "").startswith(f"{source}:")]
+    return [
+        _mount_point(share) for share in SHARES if (found[share]["source"] or "").startswith(f"{source}:")
+    ]
+
+
+def _mount_point(share):
+    return __salt__["ringfree_nfs.real"](_settings()["shares"][share]["mount"])
 
 
 def _left(source):
     """What is still mounted from a SAN: roots of containers first, then the shares."""
-    table = __salt__["vz.mounts"]()
-    roots = __utils__["ringfree_mounts.real_path"](table, _settings()["shares"]["root"]["mount"])
-    return [*(f"{roots}/{ctid}" for ctid in _there()), *_mounted_shares(source)]
+    return [*(f"{_mount_point('root')}/{ctid}" for ctid in _there()), *_mounted_shares(source)]
 
 
 def _alive(ctids, source):
     """
     Processes of containers that live on a SAN.
 
-    OpenVZ's kernel names the container in /proc/PID/status; elsewhere the root of the process tells.  Neither question
-    touches a file on the SAN.
+    OpenVZ's kernel names the container in /proc/PID/status; elsewhere the file system that is the root of the process
+    tells, and not only the name of its source, which whoever mounts something chooses.  Neither question touches a file
+    on the SAN.
     """
     found = []
     for name in filter(str.isdigit, os.listdir(PROC)):
         try:
             with open(f"{PROC}/{name}/status", "rb") as stream:
                 words = [line.split()[1] for line in stream if line.startswith(b"envID:")]
-            with open(f"{PROC}/{name}/mountinfo", "rb") as stream:
-                roots = [line for line in stream if line.split()[4] == b"/"]
-        except (OSError, IndexError):
+            if words:
+                alive = words[0] in [str(ctid).encode() for ctid in ctids]
+            else:
+                alive = _has_root_on(source, f"{PROC}/{name}/mountinfo")
+        except (OSError, IndexError, ValueError):
             continue
-        inside = bool(words) and words[0].decode().isdigit() and int(words[0]) in ctids
-        on_it = any(f" {source}:".encode() in line for line in roots)
-        if inside or on_it:
+        if alive:
             found.append(int(name))
     return sorted(found)
+
+
+def _has_root_on(source, mountinfo):
+    """Whether the topmost root in a process's own table of mounts is NFS of a SAN."""
+    with open(mountinfo, encoding="utf-8", errors="surrogateescape") as stream:
+        roots = [
+            mount for mount in __utils__["ringfree_mounts.parse"](stream.read()) if mount["mountpoint"] == "/"
+        ]
+    top = roots[-1] if roots else {}
+    return bool(top) and __utils__["ringfree_mounts.is_nfs"](top) and top["source"].startswith(f"{source}:")

@@ -7,14 +7,20 @@ import stat
 
 __virtualname__ = "ringfree_guard"
 
-CONF_DIR = "/etc/vz/conf"
-FENCE = f"{CONF_DIR}/vps.premount"
-CREATE_FENCE = f"{CONF_DIR}/vps.create"
+FENCE, CREATE_FENCE = NAMES = ("vps.premount", "vps.create")
 NODE_FILE = "/etc/ringfree/node"
+
+
+def __init__(opts):
+    __utils__["ringfree_command.carry"](globals())
 
 
 def __virtual__():
     return __virtualname__
+
+
+def _path(name):
+    return f"{__salt__['vz.conf_dir'](real=False)}/{name}"
 
 
 def guard(test=False):
@@ -83,12 +89,10 @@ def fence(test=False):
 
         salt node001 ringfree_guard.fence test=True
     """
-    mount = __salt__["cloudstor.settings"]()["shares"]["private"]["mount"]
-    script = __utils__["ringfree_owner.fence"](mount).encode()
-    changes = {}
-    files = [(FENCE, script, 0o755), (NODE_FILE, f"{__salt__['cloudstor.node']()}\n".encode(), 0o644)]
-    if CREATE_FENCE not in foreign():
-        files.append((CREATE_FENCE, script, 0o755))
+    changes, wanted = {}, script()
+    files = [(_path(FENCE), wanted, 0o755), (NODE_FILE, f"{__salt__['cloudstor.node']()}\n".encode(), 0o644)]
+    if _path(CREATE_FENCE) not in foreign():
+        files.append((_path(CREATE_FENCE), wanted, 0o755))
     for path, data, mode in files:
         right = __utils__["ringfree_files.read"](path) == data and stat.S_IMODE(os.stat(path).st_mode) == mode
         if not right:
@@ -98,6 +102,37 @@ def fence(test=False):
                 __utils__["ringfree_files.write"](path, data, mode)
                 os.chmod(path, mode)
     return changes
+
+
+def script():
+    """
+    The fence: the action script as it is to be.
+
+    Returns bytes.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_guard.script
+    """
+    mount = __salt__["cloudstor.settings"]()["shares"]["private"]["mount"]
+    return __utils__["ringfree_owner.fence"](mount).encode()
+
+
+def names():
+    """
+    The names of the fence's files in the conf directory.
+
+    Returns a set.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_guard.names
+    """
+    return set(NAMES)
 
 
 def foreign():
@@ -112,13 +147,13 @@ def foreign():
 
         salt node001 ringfree_guard.foreign
     """
-    return [path for path in (FENCE, CREATE_FENCE) if _is_ours(path) is False]
+    return [path for path in map(_path, NAMES) if _is_ours(path) is False]
 
 
 def _is_ours(path):
     """Whether an action script is the fence; None when there is none."""
     data = __utils__["ringfree_files.read"](path)
-    return None if data is None else b"ringfree fence" in data
+    return None if data is None else __utils__["ringfree_owner.is_fence"](data)
 
 
 def unfence(keep=(), test=False):
@@ -139,7 +174,7 @@ def unfence(keep=(), test=False):
 
         salt node001 ringfree_guard.unfence
     """
-    ours = [path for path in (FENCE, CREATE_FENCE) if os.path.basename(path) not in keep and _is_ours(path)]
+    ours = [path for name in NAMES if name not in keep and _is_ours(path := _path(name))]
     for path in () if test else ours:
         os.unlink(path)
     return bool(ours)

@@ -10,6 +10,7 @@ Each function but :py:func:`store` corrects one thing and returns ``{"changes": 
 :configuration: the pillar ``ringfree``
 """
 
+import glob
 import logging
 import os
 import posixpath
@@ -24,8 +25,23 @@ __virtualname__ = "ringfree_keep"
 
 #: Modes of the mount points while nothing is mounted there; the conf directory keeps its own.
 MODES = {"private": 0o700, "root": 0o700, "conf": None}
+#: What is kept of a node.  Copies of what lies on the share have the modes of the share, in closed directories.
+KEPT = (
+    "/var/lib/ringfree",
+    "/var/lib/ringfree/*.json",
+    "/var/lib/ringfree/boot-set",
+    "/var/lib/ringfree/replica",
+    "/var/lib/ringfree/replica/*",
+    "/var/lib/ringfree/changed",
+    "/var/lib/ringfree/changed/*",
+    "/var/lib/ringfree/changed/*/*",
+)
 #: The keys of a conf that say where a container is, and what vz.config calls them.
 PATHS = {"VE_PRIVATE": "private", "VE_ROOT": "root"}
+
+
+def __init__(opts):
+    __utils__["ringfree_command.carry"](globals())
 
 
 def __virtual__():
@@ -134,6 +150,34 @@ def ssh(test=False):
     return _found(changes)
 
 
+def modes(test=False):
+    """
+    What is kept of the node is nobody else's to read: its snapshot, its journal, the lists of changed files.
+
+    An older version left some of it open.
+
+    test : False
+        Only say what would change.
+
+    Returns what all functions here return.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_keep.modes test=True
+    """
+    changes = {}
+    snapshots = [f"{__salt__[f'ringfree_snapshot.{which}']()}*" for which in ("path", "vz_conf_path")]
+    for path in (path for pattern in (*KEPT, *snapshots) for path in sorted(glob.glob(pattern))):
+        mode = __utils__["ringfree_files.loose"](path)
+        if mode is not None:
+            changes[path] = {"old": f"{mode:04o}", "new": f"{mode & 0o700:04o}"}
+            if not test:
+                os.chmod(path, mode & 0o700)
+    return _found(changes)
+
+
 def deadman(test=False):
     """
     No dead-man: a node at rest needs none, and what a commit or a way back that was killed has left is taken away.
@@ -184,15 +228,17 @@ def leftovers(test=False):
             by = f", and in use by {', '.join(used)}" if used else ""
             faults.append(f"{entry['mount']} is mounted from {entry['source']}{by}")
     if not faults:
-        share = __salt__["cloudstor.settings"]()["shares"]["private"]["mount"] + "/"
+        areas = {ctid: __salt__["vz.config"](ctid)["private"] for ctid in __salt__["vz.containers"]()}
+        shared = __salt__["cloudstor.on_share"](areas.values())
         faults = [
-            f"the conf of container {ctid} leads to {private}"
-            for ctid in __salt__["vz.containers"]()
-            if (private := __salt__["vz.config"](ctid)["private"] or "").startswith(share)
+            f"the conf of container {ctid} leads to {area}" for ctid, area in areas.items() if area in shared
         ]
     notes = []
     node = __salt__["cloudstor.node"]()
-    if __salt__["ringfree_revert.plan"]():
+    left = __salt__["ringfree_owner.left"]()
+    if left:
+        notes += __salt__["ringfree_owner.told_left"](left)
+    elif __salt__["ringfree_revert.plan"]():
         notes.append(
             f"the way back of {node} left something undone: 'salt-run state.orch rollback "
             f'pillar=\'{{"nodes": ["{node}"]}}\'\' tries again'
@@ -226,7 +272,7 @@ def no_mounts(test=False):
 
 def no_fence(test=False):
     """
-    Our fence is not in the conf directory.
+    Our fence is not in the conf directory, unless a way back left a container down that it has to keep down.
 
     test : False
         Only say what would change.
@@ -239,6 +285,9 @@ def no_fence(test=False):
 
         salt node001 ringfree_keep.no_fence test=True
     """
+    left = __salt__["ringfree_owner.left"]()
+    if left.keys() & __salt__["ringfree_owner.live_on_nfs"]().keys():
+        return _found(__salt__["ringfree_guard.fence"](test))
     gone = __salt__["ringfree_guard.unfence"](test=test)
     return _found({"fence": {"old": "left over", "new": None}} if gone else {})
 
@@ -308,9 +357,10 @@ def shares(test=False):
     changes, faults = {}, []
     for name in ("private", "root", "conf"):
         entry = found[name]
-        if entry["mounted"]:
+        astray = __salt__["ringfree_nfs.conf_share_fault"]() if name == "conf" else ""
+        if entry["mounted"] and not astray:
             continue
-        objection = _objection(name, entry, table)
+        objection = astray or _objection(name, entry, table)
         if objection:
             faults.append(objection)
             continue
@@ -348,8 +398,9 @@ def _objection(name, entry, table):
         )
     files = sorted(os.listdir(path)) if name == "private" and os.path.isdir(path) else []
     if files:
+        first = __utils__["ringfree_command.spell"](files[0])
         return (
-            f"{path} holds {len(files)} files on local disk, such as {files[0]}, which {wanted} would hide. They were "
+            f"{path} holds {len(files)} files on local disk, such as {first}, which {wanted} would hide. They were "
             f"written while it was not mounted: look at them, move them away, then apply the states again"
         )
     return ""
@@ -510,9 +561,7 @@ def _without_conf(ctid):
     said = f"container {ctid} is this node's on the share and has no {path}"
     private = f"{__salt__['cloudstor.settings']()['shares']['private']['mount']}/{ctid}"
     if os.path.lexists(private):
-        return (
-            f"{said}: what it was is in {__salt__['cloudstor.snapshot_paths']()['confs']}, if it is that old"
-        )
+        return f"{said}: what it was is in {__salt__['ringfree_snapshot.path']()}, if it is that old"
     return f"{said} and no {private}: if it is gone for good, 'touch {path}.destroyed'; the next highstate forgets it"
 
 
@@ -530,7 +579,7 @@ def _vz_conf_by_then(test):
 def _conf(ctid, above, up):
     """One conf: what keeps it from being changed, and the keys to set."""
     path, data, paths = __salt__["vz.conf_path"](ctid), _read(ctid), _paths()
-    traps = __utils__["ringfree_conf.ambiguities"](data)
+    traps = [trap for trap in __utils__["ringfree_conf.ambiguities"](data) if trap["hinders"]]
     if traps:
         said = "; ".join(f"{path}:{trap['line']}: {trap['why']}" for trap in traps)
         return f"{said}. The file was not touched", {}

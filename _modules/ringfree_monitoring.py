@@ -8,7 +8,6 @@ import logging
 import os
 import time
 
-import salt.utils.json
 import salt.utils.path
 import salt.utils.systemd
 from salt.exceptions import CommandExecutionError
@@ -18,7 +17,12 @@ log = logging.getLogger(__name__)
 __virtualname__ = "ringfree_monitoring"
 
 RECORD = "/var/lib/ringfree/monitoring.json"
+KEYS = ("on", "since", "expires", "alarm")
 UNIT = "ringfree-monitoring-expiry"
+
+
+def __init__(opts):
+    __utils__["ringfree_command.carry"](globals())
 
 
 def __virtual__():
@@ -42,8 +46,8 @@ def record():
     if data is None:
         return None
     try:
-        kept = salt.utils.json.loads(data)
-        if not isinstance(kept, dict) or not isinstance(kept.get("on"), list):
+        kept = __utils__["ringfree_seal.load_json"](data, KEYS)
+        if not isinstance(kept["on"], list):
             raise ValueError("it does not say what was on")
     except ValueError as error:
         raise CommandExecutionError(
@@ -99,8 +103,7 @@ def silence(services, expiry=21600):
         "expires": time.time() + expiry,
         "alarm": alarm,
     }
-    os.makedirs(os.path.dirname(RECORD), mode=0o700, exist_ok=True)
-    __utils__["ringfree_files.write"](RECORD, salt.utils.json.dumps(kept).encode(), 0o600)
+    __utils__["ringfree_files.keep"](RECORD, __utils__["ringfree_seal.dump_json"](kept))
     _disarm(before)
     for service in on(running):
         __salt__["service.stop"](service)

@@ -23,6 +23,10 @@ PROC = "/proc"
 ATTEMPT = 10  # seconds that a share has to answer one question
 
 
+def __init__(opts):
+    __utils__["ringfree_command.carry"](globals())
+
+
 def __virtual__():
     return __virtualname__
 
@@ -242,6 +246,64 @@ def in_use():
     return found
 
 
+def conf_share_astray():
+    """
+    Where the conf share is mounted while vzctl reads another directory: its confs and scripts are then used by nobody.
+
+    Returns a list of mount points; empty when the conf directory is on the share, or the share is not mounted at all.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_nfs.conf_share_astray
+    """
+    settings, table = __salt__["cloudstor.settings"](), __salt__["vz.mounts"]()
+    export = settings["shares"]["conf"]["export"]
+    sources = [f"{settings['nfs'][name]}:{export}" for name in ("primary", "secondary")]
+    if _source(table, __salt__["vz.conf_dir"]()) in sources:
+        return []
+    points = [mount["mountpoint"] for mount in table if mount["source"] in sources]
+    return sorted(point for point in set(points) if not point.startswith(PROBE))
+
+
+def _source(table, path):
+    """What is mounted where a path lies."""
+    mount = __utils__["ringfree_mounts.covering"](table, path)
+    return mount and mount["source"]
+
+
+def conf_share_fault():
+    """
+    Why the conf share is not, or would not be, where vzctl looks.
+
+    Returns a sentence that says what to do; an empty text when all is well.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_nfs.conf_share_fault
+    """
+    mount, conf_dir = __salt__["cloudstor.settings"]()["shares"]["conf"]["mount"], __salt__["vz.conf_dir"]()
+    read = f"vzctl of this node reads {__salt__['vz.conf_dir'](real=False)}, which is {conf_dir}"
+    out = "leave ringfree:shares:conf:mount out of the pillar, and each node takes its own conf directory"
+    astray = conf_share_astray()
+    if astray:
+        compared = "; ".join(f"'diff -r {point} {conf_dir}'" for point in astray)
+        return (
+            f"the conf share is mounted on {', '.join(astray)}, where vzctl does not look: {read}. To mend it, {out}; "
+            f"compare the confs ({compared}); then 'umount {' '.join(astray)}' on the node: the next migration, or a "
+            f"highstate of a node on NFS, mounts the share on {conf_dir}"
+        )
+    if mount != conf_dir:
+        return (
+            f"pillar ringfree:shares:conf:mount: {mount} is not where this node has its confs: {read}, and would go on "
+            f"reading that with the share on {mount}; {out}"
+        )
+    return ""
+
+
 def drift():
     """
     Mount options that differ from ``ringfree:nfs:options``, compared by meaning.  A store in use is never remounted.
@@ -294,7 +356,7 @@ def mount(source, target, options=None):
         raise CommandExecutionError(
             f"{target} has {found['source']} mounted on it, not {source}; nothing was changed."
         )
-    argv = ["mount", "-t", "nfs", "-o", options or nfs["options"], source, target]
+    argv = ["mount", "-t", "nfs", "-o", options or nfs["options"], source, real(target)]
     result = __utils__["ringfree_command.run"](argv, deadline=nfs["deadline"])
     found = _mounted(target)
     if result["rc"] != 0 or not found or found["source"] != source:
@@ -323,13 +385,11 @@ def unmount(target):
     if not _mounted(target):
         return True
     deadline = __salt__["cloudstor.settings"]()["nfs"]["deadline"]
-    real = __utils__["ringfree_mounts.real_path"](__salt__["vz.mounts"](), target)
-    on_it = [
-        mount["mountpoint"] for mount in __utils__["ringfree_mounts.users"](__salt__["vz.mounts"](), real)
-    ]
-    result = __utils__["ringfree_command.run"](["umount", target], deadline=deadline)
+    point, table = real(target), __salt__["vz.mounts"]()
+    on_it = [mount["mountpoint"] for mount in __utils__["ringfree_mounts.users"](table, point)]
+    result = __utils__["ringfree_command.run"](["umount", point], deadline=deadline)
     if result["timed_out"] and _mounted(target) and not on_it:
-        result = __utils__["ringfree_command.run"](["umount", "-f", target], deadline=deadline)
+        result = __utils__["ringfree_command.run"](["umount", "-f", point], deadline=deadline)
     if _mounted(target):
         said = __utils__["ringfree_command.describe"](result)
         said = [f"{target} is still mounted: {said.rstrip('.')}."]
@@ -357,24 +417,68 @@ def users(target):
 
         salt node001 ringfree_nfs.users /vz/nfsprivate
     """
-    real = __utils__["ringfree_mounts.real_path"](__salt__["vz.mounts"](), target)
+    point = real(target)
     found = __utils__["ringfree_command.links"](PROC)
-    pids = {pid for pid, link in found if link == real or link.startswith(f"{real}/")}
+    pids = {pid for pid, link in found if link == point or link.startswith(f"{point}/")}
     return [f"{pid} ({_name_of(pid)})" for pid in sorted(pids, key=int)]
 
 
 def _name_of(pid):
     try:
-        with open(f"{PROC}/{pid}/comm", encoding="utf-8", errors="replace") as stream:
-            return stream.read().strip()
+        with open(f"{PROC}/{pid}/comm", encoding="utf-8", errors="surrogateescape") as stream:
+            return __utils__["ringfree_command.spell"](stream.read().strip())
     except OSError:
         return "ended"
 
 
 def _mounted(target):
     """The topmost mount on a directory, or None."""
-    table = __salt__["vz.mounts"]()
-    return __utils__["ringfree_mounts.at"](table, __utils__["ringfree_mounts.real_path"](table, target))
+    return __utils__["ringfree_mounts.at"](__salt__["vz.mounts"](), real(target))
+
+
+def fstab():
+    """
+    The lines of /etc/fstab by which the shares are mounted at boot, from the SAN in use.
+
+    A boot does not wait longer for a SAN that is away than ``ringfree:nfs:deadline`` says.
+
+    Returns text.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_nfs.fstab
+    """
+    settings = __salt__["cloudstor.settings"]()
+    nfs, systemd = settings["nfs"], __grains__.get("init") == "systemd"
+    late = f"x-systemd.mount-timeout={nfs['deadline']}" if systemd else "retry=0"
+    # systemd names the mount by its path, and vz waits for that name: so without links.
+    return "".join(
+        f"{server()}:{share['export']} {real(share['mount'])} nfs {nfs['options']},_netdev,nofail,{late} 0 0\n"
+        for share in (settings["shares"][name] for name in ("private", "root", "conf"))
+    )
+
+
+def real(path):
+    """
+    A path without symbolic links, as the kernel, systemd and mount know what is mounted there.
+
+    Whoever hands a path to one of them, or compares it with what they say, goes through here: ``/vz`` is often a link.
+    No NFS server is asked.
+
+    path
+        An absolute path.
+
+    Returns the path.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_nfs.real /vz/nfsprivate
+    """
+    return __utils__["ringfree_mounts.real_path"](__salt__["vz.mounts"](), path)
 
 
 def probe(share="private"):
@@ -385,9 +489,10 @@ def probe(share="private"):
         ``private``, ``root`` or ``conf``.
 
     Returns a dictionary: ability (``owner``, ``hard_link``, ``device``, ``sparse``, ``acl``, ``xattr``, ...) to True
-    or the reason why not; ``bytes_free``, ``inodes_free``; ``same_directory``: True when a file made over NFS was
-    seen over ssh (both ways lead to the same place), else the reason.  Raises
-    CommandExecutionError when the export cannot be mounted or does not answer in time.
+    or the reason why not; ``bytes_free``, ``inodes_free``; ``root_mode``: the mode of the export's root;
+    ``same_directory``: True when a file made over NFS was seen over ssh (both ways lead to the same place), else the
+    reason; ``copy``, of the private share: what ``ringfree_san.try_copy`` says.  Raises CommandExecutionError when the
+    export cannot be mounted or does not answer in time.
 
     CLI Example:
 
@@ -398,14 +503,38 @@ def probe(share="private"):
     settings = __salt__["cloudstor.settings"]()
     export = settings["shares"][share]["export"]
     folder = f"{PROBE}-{share}"
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    _make_probe(folder)
     try:
         mount(f"{server()}:{export}", folder)
-        found = _look("probe", folder, settings["nfs"]["deadline"])
+        found = _look(__utils__["ringfree_probe.command"](folder), folder, settings["nfs"]["deadline"])
+        found["root_mode"] = mode(folder)
         found["same_directory"] = _same_directory(folder, export, settings["nfs"]["deadline"])
+        if share == "private":
+            found["copy"] = _try_copy(folder, export, settings["nfs"]["deadline"])
     finally:
         unmount(folder)
     return found
+
+
+def mode(path):
+    """
+    The mode of a directory that may be on a share.
+
+    path
+        The directory.
+
+    Returns a number.  Raises CommandExecutionError when it cannot be asked in time.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_nfs.mode /vz/nfsprivate
+    """
+    result = __utils__["ringfree_command.run"](["stat", "--format=%a", path], deadline=ATTEMPT)
+    if result["rc"] != 0 or not result["out"].strip().isdigit():
+        raise CommandExecutionError(f"{path}: {__utils__['ringfree_command.describe'](result)}")
+    return int(result["out"], 8)
 
 
 def try_mount(server, share):
@@ -428,7 +557,7 @@ def try_mount(server, share):
     """
     settings = __salt__["cloudstor.settings"]()
     folder = f"{PROBE}-{share}"
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    _make_probe(folder)
     try:
         mount(f"{server}:{settings['shares'][share]['export']}", folder)
         result = __utils__["ringfree_command.run"](["stat", "--file-system", folder], deadline=ATTEMPT)
@@ -441,7 +570,7 @@ def try_mount(server, share):
 
 def scan(path, deadline=3600):
     """
-    Count what a container's private area uses that an export may not be able to store.
+    Count what a container's private area uses that an export may not be able to store, or that cannot be moved at all.
 
     path
         The private area.
@@ -450,7 +579,7 @@ def scan(path, deadline=3600):
         Seconds.
 
     Returns ``bytes``, ``inodes``, a count for each of ``hard_links``, ``sparse``, ``devices``, ``fifos``, ``sockets``,
-    ``setuid``, ``acl``, ``xattr``, ``capability``, ``odd_names``, and ``examples``.
+    ``setuid``, ``acl``, ``xattr``, ``capability``, ``odd_names``, ``immutable``, ``long_paths``, and ``examples``.
 
     CLI Example:
 
@@ -458,17 +587,35 @@ def scan(path, deadline=3600):
 
         salt node001 ringfree_nfs.scan /vz/private/101
     """
-    return _look("scan", path, deadline)
+    return _look(__utils__["ringfree_tree.command"]("scan", path), path, deadline)
 
 
-def _look(what, path, deadline):
-    """Run the probe script in a process of its own and read its answer."""
-    result = __utils__["ringfree_command.run"](
-        __utils__["ringfree_probe.command"](what, path), deadline=deadline
-    )
-    if result["rc"] != 0:
-        raise CommandExecutionError(f"{path}: {__utils__['ringfree_command.describe'](result)}")
-    return salt.utils.json.loads(result["out"])
+def _make_probe(folder):
+    """The directory for a mount beside everything else; one that was left mounted keeps its mode."""
+    __utils__["ringfree_files.folder"](os.path.dirname(folder))
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+
+
+def _look(argv, path, deadline):
+    """Run a script of ours in a process of its own and read its answer."""
+    result = __utils__["ringfree_command.run"](argv, deadline=deadline)
+    try:
+        if result["rc"] == 0:
+            return salt.utils.json.loads(result["out"])
+    except ValueError:
+        log.debug("the look at %s printed no JSON", path, exc_info=True)
+    raise CommandExecutionError(f"{path}: {__utils__['ringfree_command.describe'](result)}")
+
+
+def _try_copy(folder, export, deadline):
+    """What a copy to the SAN loses; the folder for records goes again when there was none."""
+    records = os.path.join(folder, ".ringfree")
+    there = __utils__["ringfree_command.run"](["ls", "-d", records], deadline=deadline)["rc"] == 0
+    try:
+        return __salt__["ringfree_san.try_copy"](export)
+    finally:
+        if not there:
+            __utils__["ringfree_command.run"](["rmdir", records], deadline=deadline)
 
 
 def _same_directory(folder, export, deadline):

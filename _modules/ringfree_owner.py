@@ -5,6 +5,7 @@ Who owns a container: the records on the share, and this node's own list for whe
 """
 
 import os
+import re
 import shutil
 import time
 
@@ -14,6 +15,11 @@ __virtualname__ = "ringfree_owner"
 
 STATE_DIR = "/var/lib/ringfree"
 ON_NFS = "/etc/ringfree/on-nfs"
+CTID = "[1-9][0-9]{0,9}"
+
+
+def __init__(opts):
+    __utils__["ringfree_command.carry"](globals())
 
 
 def __virtual__():
@@ -41,20 +47,99 @@ def records():
 
         salt node001 ringfree_owner.records
     """
+    found, faults = _read_records()
+    if faults:
+        raise CommandExecutionError("; ".join(faults.values()))
+    return found
+
+
+def _read_records():
+    """The records on the share, and what is wrong with damaged ones: file name to a sentence that says what to type."""
     export = _settings()["shares"]["private"]["export"]
-    if ".ringfree" not in __salt__["ringfree_san.names"](export):
-        return {}
+    if not _are_on_share(export):
+        return {}, {}
     here = f"{STATE_DIR}/owners-on-share"
     __salt__["ringfree_san.fetch_shared"](f"{export}/.ringfree/owner", here)
-    found, faults = {}, []
+    found, faults = {}, {}
     for name, entry in __utils__["ringfree_files.read_folder"](here).items():
+        shown = __utils__["ringfree_command.spell"](f"{export}/.ringfree/owner/{name}") + " on the SAN"
+        if not re.fullmatch(CTID, name):
+            faults[name] = f"{shown} is no container's record: move it away"
+            continue
         try:
-            found[int(name)] = __utils__["ringfree_owner.load"](entry["data"])
+            found[int(name)] = __utils__["ringfree_owner.load"](
+                __utils__["ringfree_seal.unseal"](entry["data"])
+            )
         except (KeyError, ValueError) as error:
-            faults.append(f"{export}/.ringfree/owner/{name} on the SAN: {error}")
-    if faults:
-        raise CommandExecutionError("; ".join(faults))
-    return found
+            faults[name] = (
+                f"{shown} is damaged: {error}; 'salt NODE ringfree_owner.recover {name}' writes it anew, with the node "
+                f"that has the container"
+            )
+    return found, faults
+
+
+def _are_on_share(export):
+    """Whether there is a folder for records on the SAN."""
+    if ".ringfree" not in __salt__["ringfree_san.names"](export):
+        return False
+    try:
+        return "owner" in __salt__["ringfree_san.names"](f"{export}/.ringfree")
+    except CommandExecutionError:
+        # Before there are any, preflight of a node makes the folder around them for as long as its trial copy takes.
+        if ".ringfree" in __salt__["ringfree_san.names"](export):
+            raise
+        return False
+
+
+def recover(ctid):
+    """
+    Write the owner record of a container anew, whose file is damaged, by what this node knows: its own list, mounts and
+    confs.
+
+    ctid
+        The container's id.
+
+    Returns the record as read back.  Raises CommandExecutionError when the record is whole, or this node does not know.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_owner.recover 101
+    """
+    ctid = int(ctid)
+    faults = _read_records()[1]
+    if str(ctid) not in faults:
+        raise CommandExecutionError(
+            f"the owner record of container {ctid} is not damaged. Nothing was changed."
+        )
+    owner, store = _found_here(ctid)
+    if owner != _node():
+        raise CommandExecutionError(
+            f"container {ctid} is {f'of {owner}' if owner else 'unknown'} by what {_node()} knows. Nothing was "
+            f"changed; type it with the node that has the container."
+        )
+    # Of a later generation than whatever the old one was of.
+    record = __utils__["ringfree_owner.record"](_node(), store, time.time(), {"generation": int(time.time())})
+    _push({ctid: record})
+    written = _read_records()[0].get(ctid)
+    if written != record:
+        raise CommandExecutionError(f"the owner record of container {ctid} is not what was written")
+    return record
+
+
+def _found_here(ctid):
+    """Who owns a container, and where its live copy is, by what is found on this node; two times None for unknown."""
+    listed = live_on_nfs().get(ctid)
+    # In the list from just before its last copy on: until the share was told, what it has there is no live copy.
+    copied = __salt__["cloudstor.state"]() == "nfs" or __salt__["cloudstor.reached"]("owner", "intent")
+    if ctid in __salt__["cloudstor.on_nfs"]() or (listed == _node() and copied):
+        return _node(), "nfs"
+    if listed not in (None, _node()):
+        return listed, "nfs"
+    there = ctid in __salt__["vz.containers"]() and __salt__["vz.config"](ctid)["private"]
+    local = there and not __salt__["cloudstor.on_share"]([there]) and os.path.isdir(there)
+    return (_node(), "local") if local else (None, None)
 
 
 def claim(ctids, store, copied=None):
@@ -125,7 +210,7 @@ def live_on_nfs():
 
         salt node001 ringfree_owner.live_on_nfs
     """
-    return __utils__["ringfree_owner.load_list"](__utils__["ringfree_files.read"](ON_NFS))
+    return __utils__["ringfree_owner.load_list"](_read_list())
 
 
 def void():
@@ -141,13 +226,89 @@ def void():
 
         salt node001 ringfree_owner.void
     """
-    return __utils__["ringfree_owner.load_void"](__utils__["ringfree_files.read"](ON_NFS))
+    return __utils__["ringfree_owner.load_void"](_read_list())
+
+
+def _read_list():
+    """The lines of this node's own list, which are whole."""
+    data = __utils__["ringfree_files.read"](ON_NFS)
+    try:
+        lines = data and __utils__["ringfree_seal.unseal"](data, added=True)
+        fault = __utils__["ringfree_owner.list_fault"](lines)
+    except ValueError as error:
+        fault = str(error)
+    if fault:
+        raise CommandExecutionError(
+            f"{ON_NFS} is damaged: {fault}. 'salt {_node()} ringfree_owner.recover_list' writes it anew from what is "
+            f"found; a rollback does so by itself."
+        )
+    return lines
+
+
+def list_fault():
+    """
+    What is wrong with this node's own list.
+
+    Returns text; an empty one when it is whole.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_owner.list_fault
+    """
+    try:
+        _read_list()
+    except CommandExecutionError as error:
+        return str(error)
+    return ""
+
+
+def recover_list():
+    """
+    Write this node's own list anew when it is damaged: what can still be read of it, and what the owner records say, or
+    the manifest where the share is silent.
+
+    Rather too much than too little: what is listed does not start from local disk.  The damaged list stays beside it.
+
+    Returns the list, as :py:func:`live_on_nfs` does.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_owner.recover_list
+    """
+    if not list_fault():
+        return live_on_nfs()
+    data = __utils__["ringfree_files.read"](ON_NFS)
+    here, old = __utils__["ringfree_owner.load_list"](data), __utils__["ringfree_owner.load_void"](data)
+    moved = __salt__["vz.manifest"]() or []
+    try:
+        known = records()
+    except CommandExecutionError:
+        known = {}
+        if __salt__["cloudstor.state"]() != "local":
+            here = {**dict.fromkeys(moved, _node()), **here}
+    for ctid, owner in known.items():
+        if owner["store"] == "nfs" and (owner["node"] == _node() or ctid in here or ctid in moved):
+            here[ctid] = owner["node"]
+        elif owner["store"] == "local" and __salt__["cloudstor.state"]() == "local":
+            here.pop(ctid, None)
+    os.rename(ON_NFS, f"{ON_NFS}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
+    _write_list(here, old)
+    return live_on_nfs()
 
 
 def _list(entries, old):
     if (entries, sorted(old)) != (live_on_nfs(), void()):
-        os.makedirs(os.path.dirname(ON_NFS), mode=0o755, exist_ok=True)
-        __utils__["ringfree_files.write"](ON_NFS, __utils__["ringfree_owner.dump_list"](entries, old))
+        _write_list(entries, old)
+
+
+def _write_list(entries, old):
+    os.makedirs(os.path.dirname(ON_NFS), mode=0o755, exist_ok=True)
+    lines = __utils__["ringfree_owner.dump_list"](entries, old)
+    __utils__["ringfree_files.write"](ON_NFS, __utils__["ringfree_seal.seal"](lines))
 
 
 def enlist(ctids):
@@ -192,6 +353,55 @@ def unlist(ctids):
     left = {ctid: owner for ctid, owner in live_on_nfs().items() if ctid not in ctids or owner != _node()}
     _list(left, [ctid for ctid in void() if ctid not in ctids])
     return left
+
+
+def left():
+    """
+    The containers that a way back left down on a node that is home: those whose newest data is still on the share, and
+    which the fence keeps down, and those that did not start.
+
+    Returns a dictionary: id to why; an empty one on a node that is not on local storage.  Raises CommandExecutionError
+    when this node's own list is damaged.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_owner.left
+    """
+    journal = __salt__["cloudstor.journal"]()
+    if journal["state"] != "local":
+        return {}
+    fenced = [ctid for ctid, owner in live_on_nfs().items() if owner == _node()]
+    told = {int(ctid): why for ctid, why in journal["facts"].get("left", {}).items()}
+    there = {*__salt__["vz.containers"]()} if told or fenced else set()
+    gone = {*__salt__["vz.running"]()} if told else set()
+    return {
+        ctid: told.get(ctid, "its newest data is on the share only")
+        for ctid in sorted({*fenced, *told} & there)
+        if ctid in fenced or ctid not in gone
+    }
+
+
+def told_left(ctids):
+    """
+    Sentences for people about containers that a way back left down.
+
+    ctids
+        Dictionary: id to why, such as :py:func:`left` returns.
+
+    Returns a list of sentences, each with what to type.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_owner.told_left '{"101": "it does not start"}'
+    """
+    return [
+        f"Container {ctid} stays down: {why.rstrip('.')}. 'salt {_node()} ringfree_revert.bring_home {ctid}' goes on."
+        for ctid, why in ctids.items()
+    ]
 
 
 def note():
@@ -270,7 +480,7 @@ def _destroyed(ctids):
 def _names(folder):
     """What is in a directory on a share, by a program that can be left behind when the share hangs."""
     result = __utils__["ringfree_command.run"](["ls", "-1A", folder], deadline=_settings()["nfs"]["deadline"])
-    if result["rc"] != 0:
+    if result["rc"] != 0 or result["cut"]:
         raise CommandExecutionError(__utils__["ringfree_command.describe"](result))
     return set(result["out"].splitlines())
 
@@ -416,10 +626,11 @@ def conflicts():
                 f"container {ctid} runs on {_node()} and belongs to {owner['node']} since {owner['since']}: stop it, "
                 f"or make it this node's: 'vzctl stop {ctid}', 'salt-run ringfree.move_owner {ctid} to={_node()}'"
             )
-    share = _settings()["shares"]["private"]["mount"] + "/"
-    for ctid in __salt__["cloudstor.containers"]():
-        private, owner = __salt__["vz.config"](ctid)["private"] or share, known.get(ctid)
-        if owner and owner["node"] != _node() and ctid not in up and not private.startswith(share):
+    areas = {ctid: __salt__["vz.config"](ctid)["private"] for ctid in __salt__["cloudstor.containers"]()}
+    shared = __salt__["cloudstor.on_share"](areas.values())
+    for ctid, private in areas.items():
+        owner = known.get(ctid)
+        if owner and owner["node"] != _node() and ctid not in up and private and private not in shared:
             found.append(
                 f"container {ctid} on the local disk of {_node()} has the id of one that belongs to {owner['node']}"
             )
@@ -445,10 +656,12 @@ def _push(records):
     here = f"{STATE_DIR}/owners-to-share"
     shutil.rmtree(here, ignore_errors=True)
     folder = os.path.join(here, ".ringfree", "owner")
-    os.makedirs(folder, mode=0o755)
+    __utils__["ringfree_files.folder"](here)
+    os.makedirs(folder)
     for ctid, record in records.items():
         __utils__["ringfree_files.write"](
-            os.path.join(folder, str(ctid)), __utils__["ringfree_owner.dump"](record)
+            os.path.join(folder, str(ctid)),
+            __utils__["ringfree_seal.seal"](__utils__["ringfree_owner.dump"](record)),
         )
     export = _settings()["shares"]["private"]["export"]
     __salt__["ringfree_san.push"](os.path.join(here, ".ringfree"), f"{export}/.ringfree")

@@ -5,21 +5,18 @@ What is copied, and in which direction, is decided by records on both SANs (``_u
 the pillar: a container is copied only from the SAN on which it lives, and nothing is written beside the containers that
 are copied.
 
-:depends: rsync, ssh; on the SAN that receives the copy ``sh``, ``flock`` and ``grep``; with ``from: san`` on the one in
-    use ``timeout``, and a key of its root that the other one lets in, with its host key known
+:depends: rsync, ssh; on both SANs ``san/ringfree-san``; with ``from: san`` a key of root on the one in use that the
+    other one lets in, with its host key known
 :configuration: the pillar ``ringfree`` (``replication``, ``shares``, ``ssh``)
 """
 
-import fcntl
 import logging
 import os
+import re
 import secrets
-import shlex
 import shutil
 import time
 
-import salt.utils.files
-import salt.utils.json
 from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
@@ -28,9 +25,29 @@ __virtualname__ = "ringfree_replica"
 
 STATE_DIR = "/var/lib/ringfree/replica"
 RUN_DIR = "/run/ringfree"
+CTID = "[1-9][0-9]{0,9}"
 LAST = "last.json"
+KEPT = ("begun", "ended", "ok", "said")  # what it says
 RECORDS = 60  # seconds for reading or writing the records of a SAN
+#: What the SAN that receives a copy says of another one (san/ringfree-san).
+OVERTAKEN = ("another copy is written here", "another copy has begun since")
 KINDS = {"owner": "owners", "live": "live"}
+
+
+#: What mends a damaged record of each kind.
+CURES = {
+    "owner": "on the SAN in use 'salt NODE ringfree_owner.recover CTID' writes it anew, with the node that has the "
+    "container; on the other one remove it: the next replication brings it again",
+    "live": "on the SAN that the node's shares are mounted from ('salt NODE cloudstor.status') write it by hand: the "
+    "lines san= with its name (primary or secondary), generation= with one more than the same file of the other SAN "
+    "has (or 1), since= with the seconds of 'date +%s', and lost= with those at which the other SAN died, if that is "
+    "why the node is here; on the other SAN remove it: the next replication brings it again",
+    "replica": "remove it: the next replication ('salt NODE ringfree_replica.replicate') writes it anew",
+}
+
+
+def __init__(opts):
+    __utils__["ringfree_command.carry"](globals())
 
 
 def __virtual__():
@@ -58,11 +75,20 @@ def _export(share):
 
 
 def _run(argv, deadline, what):
-    """Run one command that must succeed."""
+    """Run one command that must succeed, and of which all that it prints must be read."""
     result = __utils__["ringfree_command.run"](argv, deadline=deadline)
-    if result["rc"] != 0:
+    if result["rc"] != 0 or result["cut"]:
+        why = _unknown(result)
+        what = f"{what}, {why}" if why else what
         raise CommandExecutionError(f"{what}: {__utils__['ringfree_command.describe'](result)}")
     return result
+
+
+def _unknown(result):
+    """Why a SAN does not understand what it is asked, if that is the cause."""
+    if re.search(r"ringfree-san: (command )?not found|usage: ringfree-san", result["err"]):
+        return "as the key of the other side was let in without 'ringfree-san install' (README, 'On a real master')"
+    return ""
 
 
 # --- records on a SAN -------------------------------------------------------------------------------------------------
@@ -95,8 +121,9 @@ def records(san):
             entries = __utils__["ringfree_files.read_folder"](os.path.join(here, folder))
             for name, entry in entries.items():
                 record = _loaded(san, f"{folder}/{name}", entry.get("data"), folder, faults)
-                if record and folder == "owner" and not name.isdigit():
-                    faults.append(f"{_named(san)}, .ringfree/{folder}/{name}: is no container")
+                if record and folder == "owner" and not re.fullmatch(CTID, name):
+                    shown = __utils__["ringfree_command.spell"](name)
+                    faults.append(f"{_named(san)}, .ringfree/{folder}/{shown}: is no container")
                 elif record:
                     found[key][int(name) if folder == "owner" else name] = record
     if faults:
@@ -109,9 +136,11 @@ def _loaded(san, name, data, kind, faults):
     if data is None:
         return None
     try:
-        return __utils__["ringfree_owner.load" if kind == "owner" else "ringfree_replica.load"](data)
+        lines = __utils__["ringfree_seal.unseal"](data)
+        return __utils__["ringfree_owner.load" if kind == "owner" else "ringfree_replica.load"](lines)
     except ValueError as error:
-        faults.append(f"{_named(san)}, .ringfree/{name}: {error}")
+        shown = __utils__["ringfree_command.spell"](name)
+        faults.append(f"{_named(san)}, .ringfree/{shown} is damaged: {error}; {CURES[kind]}")
         return None
 
 
@@ -122,7 +151,9 @@ def _fetched(san, share):
     if ".ringfree" in __salt__["ringfree_san.names"](export, server=address):
         __salt__["ringfree_san.fetch_shared"](f"{export}/.ringfree", here, address, RECORDS)
     else:
-        shutil.rmtree(here, ignore_errors=True)
+        __utils__["ringfree_tree.clear"](
+            here
+        )  # what other nodes have made there may be deeper than Python goes
     return here
 
 
@@ -149,10 +180,14 @@ def write(san, share, files):
     """
     here = os.path.join(STATE_DIR, "to-write")
     shutil.rmtree(here, ignore_errors=True)
+    __utils__["ringfree_files.folder"](here)
     for name, content in files.items():
         path = os.path.join(here, ".ringfree", name)
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        data = __utils__["ringfree_replica.dump"](content) if isinstance(content, dict) else content.encode()
+        if isinstance(content, dict):
+            data = __utils__["ringfree_seal.seal"](__utils__["ringfree_replica.dump"](content))
+        else:
+            data = content.encode()
         __utils__["ringfree_files.write"](path, data)
     there = f"{_export(share)}/.ringfree"
     __salt__["ringfree_san.push"](os.path.join(here, ".ringfree"), there, _address(san), RECORDS)
@@ -241,29 +276,30 @@ def replicate(overwrite=False):
 
         salt node001 ringfree_replica.replicate
     """
-    os.makedirs(RUN_DIR, mode=0o700, exist_ok=True)
-    with salt.utils.files.fopen(f"{RUN_DIR}/replication.lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise CommandExecutionError(
-                "a replication runs on this node already; nothing was done"
-            ) from error
-        begun = time.time()
-        try:
-            done = _replicate(begun, overwrite)
-        except (CommandExecutionError, OSError) as error:
-            _note(begun, False, str(error))
-            raise
+    lock, begun = f"{RUN_DIR}/replication", time.time()
+    held = __salt__["ringfree_run.take"](lock, "a replication")
+    if held:
+        since = __utils__["ringfree_window.clock"](held["since"])
+        raise CommandExecutionError(
+            f"a replication runs on this node already, as process {held['pid']} since {since}; nothing was done"
+        )
+    try:
+        done = _replicate(begun, overwrite)
         _note(begun, True, f"{len(done['containers'])} containers from {done['from']} to {done['to']}")
         return done
+    except (CommandExecutionError, OSError) as error:
+        _note(begun, False, str(error))
+        raise
+    finally:
+        __utils__["ringfree_process.release"](lock)
 
 
 def _note(begun, good, said):
     """Keep what became of the last try, for whoever asks."""
-    os.makedirs(STATE_DIR, mode=0o700, exist_ok=True)
-    told = {"begun": begun, "ended": time.time(), "ok": good, "said": said}
-    __utils__["ringfree_files.write"](os.path.join(STATE_DIR, LAST), salt.utils.json.dumps(told).encode())
+    told = dict(zip(KEPT, (begun, time.time(), good, said), strict=True))
+    __utils__["ringfree_files.keep"](
+        os.path.join(STATE_DIR, LAST), __utils__["ringfree_seal.dump_json"](told)
+    )
 
 
 def _replicate(begun, overwrite):
@@ -365,59 +401,73 @@ def _take_turn(target, node=None):
 
 
 def _copy(source, target, ctids, nodes, turn, by, dry_run=False, node=None):
-    """Copy some containers with their confs and records; returns the differences when it is a dry run."""
-    wanted = _settings()["replication"]
-    differences = []
-    for share in ("private", "conf"):
-        # Confs last: they lead to the private areas.
-        rules = __utils__["ringfree_replica.filters"](share, ctids, nodes)
-        argv = _command(by, source, target, share, rules, turn, dry_run, node)
-        result = __utils__["ringfree_command.run"](argv, deadline=wanted["deadline"] + 30)
+    """Copy some containers with their records and confs; returns the differences when it is a dry run."""
+    end, counting = (
+        time.monotonic() + _settings()["replication"]["deadline"],
+        __utils__["ringfree_sync.counting"](),
+    )
+    differences = {"count": 0, "lines": []}
+    for piece in __utils__["ringfree_replica.pieces"](ctids, nodes):
+        left = int(end - time.monotonic())
+        if left < 1:
+            raise CommandExecutionError(
+                f"the copy to {_named(target)} is not complete: it takes longer than ringfree:replication:deadline"
+            )
+        argv = _command(by, source, target, piece, turn, dry_run, node, left)
+        result = __utils__["ringfree_command.run"](argv, left + 30, count=counting)
         _must_be_good(result, running=not dry_run, target=target)
-        differences += __utils__["ringfree_sync.differences"](result["out"]) if dry_run else []
+        if dry_run:
+            found = __utils__["ringfree_sync.differences"](result)
+            found["lines"] = __utils__["ringfree_replica.placed"](found["lines"], piece["below"])
+            differences = {key: differences[key] + found[key] for key in found}
     return __utils__["ringfree_replica.own"](differences)
 
 
-def _command(by, source, target, share, rules, turn, dry_run, node):
+def _command(by, source, target, piece, turn, dry_run, node, deadline):
     """The rsync from one SAN to the other: run by the SAN itself, or by this node from the mounted share."""
     settings = _settings()
-    wanted, export = settings["replication"], _export(share)
+    wanted, share = settings["replication"], settings["shares"][piece["share"]]
     options = {
         "timeout": wanted["timeout"],
         "max_delete": None if dry_run else wanted["max_delete"],
         "dry_run": dry_run,
-        "delete": share == "private",
+        "delete": piece["delete"],
     }
-    to = f"{_address(target)}:{export}/"
-    if by == "node":
-        mount = settings["shares"][share]["mount"].rstrip("/") + "/"
-        argv = __utils__["ringfree_sync.rsync"](
-            mount, to, __salt__["ringfree_san.connection"](_address(target)), **options
-        )
-    else:
-        ssh = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=10"]
-        ssh += ["-l", settings["ssh"]["user"], "-p", str(settings["ssh"]["port"])]
-        argv = __utils__["ringfree_sync.rsync"](f"{export}/", to, ssh, **options)
     # A last copy waits for that of another node; less long than rsync itself waits for a word.
     wait = wanted["timeout"] - 5 if node else 0
-    receiver = __utils__["ringfree_replica.receiver"](_export("private"), turn, wait, node=node)
-    argv = [*argv[:-2], *rules, f"--rsync-path={receiver}", *argv[-2:]]
+    receive = __utils__["ringfree_replica.request"]("receive", turn, wait, node)
+    path = f"{share['export']}/{piece['below']}".rstrip("/")
     if by == "node":
-        return argv
-    # ssh hands its words to a shell over there.
-    address = _address(source)
-    remote = shlex.join(["timeout", str(wanted["deadline"]), *argv])
-    return [*__salt__["ringfree_san.connection"](address), address, remote]
+        options["more"] = [*piece["filters"], f"--rsync-path={' '.join(receive)}"]
+        __salt__["ringfree_san.connection"](_address(target))
+        return __salt__["ringfree_san.upload"](
+            share["mount"], path, _address(target), name=piece["below"], **options
+        )
+    send = [
+        "ringfree-san",
+        "send",
+        deadline,
+        settings["ssh"]["user"],
+        _address(target),
+        settings["ssh"]["port"],
+    ]
+    send += [*receive[2:], f"{path}/", *__utils__["ringfree_sync.options"](**options), *piece["filters"]]
+    # One text, which ringfree-san takes apart: no shell is to see it.
+    return [
+        *__salt__["ringfree_san.connection"](_address(source)),
+        _address(source),
+        " ".join(map(str, send)),
+    ]
 
 
 def _must_be_good(result, running, target):
     verdict = __utils__["ringfree_sync.verdict"](result, running=running)
     if verdict["do"] == "next":
         return
-    if "another copy is written here" in result["err"] or "another copy has begun since" in result["err"]:
+    if any(words in result["err"] for words in OVERTAKEN):
         raise _Overtaken(f"another copy is being written to {_named(target)}; it ends by itself")
     why = "more files would be deleted there than ringfree:replication:max_delete allows"
-    why = why if result["rc"] == 25 else verdict["why"]
+    why = why if result["rc"] == 25 else _unknown(result) or verdict["why"]
     said = __utils__["ringfree_command.describe"](result)
     raise CommandExecutionError(f"the copy to {_named(target)} is not complete, {why}: {said}")
 
@@ -471,9 +521,9 @@ def last_copy(source, target, ctids, by=None):
         except _Overtaken:
             if not left:
                 raise
-    if unlike:
+    if unlike["count"]:
         raise CommandExecutionError(
-            f"{len(unlike)} differences between both SANs after the last copy, such as '{unlike[0]}'"
+            f"{unlike['count']} differences between both SANs after the last copy, such as '{unlike['lines'][0]}'"
         )
     return True
 
@@ -497,9 +547,9 @@ def settle(target):
     node = __salt__["cloudstor.node"]()
     turn = _take_turn(target, node)
     wait = _settings()["replication"]["timeout"] + 30  # by then rsync has given up on a SAN that died
-    free = __utils__["ringfree_replica.receiver"](_export("private"), turn, wait, "true", node)
+    request = __utils__["ringfree_replica.request"]("settle", turn, wait, node)
     address = _address(target)
-    argv = [*__salt__["ringfree_san.connection"](address), address, free]
+    argv = [*__salt__["ringfree_san.connection"](address), address, *request]
     _run(argv, wait + 30, f"{_named(target)} does not come to rest")
     return turn
 
@@ -519,9 +569,7 @@ def status():
         salt node001 ringfree_replica.status
     """
     node = __salt__["cloudstor.node"]()
-    data = __utils__["ringfree_files.read"](os.path.join(STATE_DIR, LAST))
-    told = {"node": node, "ok": True, "san": None, "age": None, "last": None}
-    told["last"] = salt.utils.json.loads(data) if data else None
+    told = {"node": node, "ok": True, "san": None, "age": None, "last": _last()}
     if __salt__["cloudstor.state"]() == "local":
         return {**told, "said": f"{node} is on local storage."}
     source = __salt__["ringfree_nfs.san"]()
@@ -549,6 +597,17 @@ def status():
     said = f"{head}; {_named(target)} is {__utils__['ringfree_replica.old'](age)} old."
     fresh = age <= _settings()["replication"]["max_age"]
     return {**told, "ok": fresh, "age": int(age), "said": said + ("" if fresh else _why(told["last"]))}
+
+
+def _last():
+    """What became of the last try, or None."""
+    path = os.path.join(STATE_DIR, LAST)
+    data = __utils__["ringfree_files.read"](path)
+    try:
+        return __utils__["ringfree_seal.load_json"](data, KEPT) if data is not None else None
+    except ValueError as error:
+        said = f"{path} is damaged: {error}; the next replication writes it anew"
+        return {"begun": None, "ended": None, "ok": False, "said": said}
 
 
 def _why(last):

@@ -5,13 +5,17 @@ Every sub-step is attempted and reported, whatever became of the others; what co
 command for it.  The order is that of the runbook, made safe: stop, list what was written, vz.conf, vz, unmount, confs,
 start.
 
+A container that cannot be brought home, for a reason of its own, keeps no other one: it stays down, fenced, and the
+node is home without it.  :py:func:`bring_home` ends its way back later.
+
 :configuration: the pillar ``ringfree`` (``rollback``, ``start``, ``stop``)
 """
 
 import contextlib
+import functools
 import logging
 import os
-import signal
+import shutil
 import time
 
 from salt.exceptions import CommandExecutionError
@@ -22,7 +26,7 @@ __virtualname__ = "ringfree_revert"
 
 CHANGED = "/var/lib/ringfree/changed"
 FSTAB = "/etc/fstab"
-PROC = "/proc"
+COMMANDS = "/run/ringfree/commands"
 #: vz's init script adds this line to vz.conf by itself (etc/init.d/vz-redhat.in of vzctl 4.11.1, line 514).
 ADDED_BY_VZ = b"SKIP_SYSCTL_SETUP=yes\n"
 GUARD, UNGUARD = "nothing starts by itself", "containers can start by themselves"
@@ -35,12 +39,29 @@ WHOLE = "no local copy is overwritten by half"
 VZ_CONF, CONFS = "vz.conf is as before", "the confs are as before"
 UNMOUNT = "the shares are unmounted"
 DISARM = "the dead-man is disarmed"
+LEFT = "every container is home"
+NOTED = "the journal says so"
 SHARES_ANSWER = "the shares answer"
 ASKED = 3  # times that silent shares are asked before they count as dead
 ALONE = "vz starts without the shares"
+NOT_TRIED = "it was not tried"
+SHOWN = 1000  # characters of why a container is left
+AGAIN = 600  # seconds: what took longer to fail is not tried a second time while others are down
+WAITS = (
+    "its newest data is on the share only: the same rollback again tries to copy it back, one with data discard starts "
+    "the old copy"
+)
 #: With these done the node is on local storage; what else failed is named and can be typed. A container that runs there
-#: and does not answer is such a thing.
+#: and does not answer is such a thing, or one that stays down for a reason of its own.
 ESSENTIAL = (STOP, VZ_CONF, UNMOUNT, CONFS, START, UNGUARD)
+#: What fails with a container that is left; a list that failed is tried again by LATE.
+OWN = (LISTED, BACK, WHOLE, LEFT)
+#: Failures whose text is meant for people. Any other one is shown with its kind, and its traceback is in the log.
+EXPECTED = (CommandExecutionError, OSError, ValueError, KeyError)
+
+
+def __init__(opts):
+    __utils__["ringfree_command.carry"](globals())
 
 
 def __virtual__():
@@ -57,8 +78,8 @@ def revert(data=None):
 
     Returns a list of ``{"what": text, "ok": bool, "detail": text, "command": text}``, one for each sub-step; an empty
     one when the journal says that the node is on local storage and that nothing is left to be done of its way back.
-    Raises CommandExecutionError, before anything is stopped, when somebody else works on the way back of this node, or
-    the local private areas of a committed node are not there any more.
+    Raises CommandExecutionError, before anything is stopped, when ``data`` is another word, somebody else works on the
+    way back of this node, or the local private areas of a committed node are not there any more.
 
     CLI Example:
 
@@ -66,108 +87,285 @@ def revert(data=None):
 
         salt node001 ringfree_revert.revert
     """
+    fault = __utils__["ringfree_pillar.word"]("data", data)["fault"]
+    if fault:
+        raise CommandExecutionError(f"{fault}. Nothing was touched.")
     if not _is_open():
         return []
-    beside = __salt__["ringfree_deadman.firing"]()
-    if beside:
-        raise CommandExecutionError(
-            f"the dead-man brings this node back just now (process {', '.join(map(str, beside))}); wait for its end"
-        )
+    _must_not_fire()
     wanted = data or _begun_with() or __salt__["cloudstor.settings"]()["rollback"]["data"]
     __salt__["ringfree_run.hold"]("the way back")
     try:
         _must_have_homes()
+        __salt__["ringfree_owner.recover_list"]()
         return _revert(wanted)
     finally:
         __salt__["ringfree_run.release"]()
 
 
+def _must_not_fire():
+    beside = __salt__["ringfree_deadman.firing"]()
+    if beside:
+        raise CommandExecutionError(
+            f"the dead-man brings this node back just now (process {', '.join(map(str, beside))}); wait for its end"
+        )
+
+
 def _revert(wanted):
     """Every sub-step, and the state of the node that comes of them."""
-    dead = _is_dead()
-    on_share = _live_on_share(dead)
-    if __salt__["cloudstor.state"]() == "nfs":
+    dead = _or_else(_is_dead, lambda: False)
+    on_share = _or_else(lambda: _live_on_share(dead), _moved)
+    state = __salt__["cloudstor.state"]()
+    if state == "nfs":
         _must_have_a_home()
         __salt__["cloudstor.settle"]("in_flight")
-    __salt__["cloudstor.mark"]("revert", "intent", note=wanted)
-    done = [_attempt(*step) for step in _steps(wanted, dead, on_share, _written_to(on_share))]
+    # In the middle of a migration it is known what they had before that.
+    looks = state == "nfs" and not dead
+    if looks:
+        _look_at_containers()
+    if state == "local":
+        __salt__["cloudstor.remember"]("left", _as_fact(__salt__["ringfree_owner.left"]()))
+    # A journal that cannot be written keeps nobody down; that it was not is said at the end.
+    _or_else(lambda: __salt__["cloudstor.mark"]("revert", "intent", note=wanted), lambda: None)
+    written_to = _or_else(lambda: _written_to(on_share), lambda: on_share)
+    done = [_attempt(*step) for step in _steps(wanted, dead, on_share, written_to, looks)]
+    done.append(_attempt(NOTED, lambda: _settle(list(done)), "the same rollback"))
+    if done[-1]["ok"] and __salt__["cloudstor.state"]() == "local":
+        done.append(_attempt(DISARM, _disarm, "salt-call ringfree_deadman.disarm"))
+    return done
+
+
+def _settle(done):
+    """How far the way back has come, and where the node is by that."""
     __salt__["cloudstor.mark"]("revert", "done")
-    if all(step["ok"] for step in done):
+    if all(step["ok"] or step["what"] in OWN for step in done):
         __salt__["cloudstor.mark"]("revert", "verified")
     if all(step["ok"] for step in done if step["what"] in ESSENTIAL):
         __salt__["cloudstor.settle"]("local")
         # Not before: a way back that is cut short, and typed again, must know what not to bring home.
         __salt__["ringfree_owner.unlist"](__salt__["ringfree_owner.void"]())
-        done.append(_attempt(DISARM, _disarm, "salt-call ringfree_deadman.disarm"))
-    return done
+    return __salt__["cloudstor.state"]()
+
+
+def _or_else(act, instead):
+    """Nothing that is only looked up, or noted, keeps the way back from being tried."""
+    try:
+        return act()
+    except Exception:
+        log.exception("the way back goes on without something")
+        return instead()
 
 
 def _begun_with():
     """A way back that copies back goes on to do so: the local copies may be overwritten by half."""
     begun = __salt__["cloudstor.journal"]()["steps"].get("revert", {})
-    return "sync_back" if begun.get("note") == "sync_back" and "verified" not in begun else None
+    is_open = "verified" not in begun or _left_before()
+    return "sync_back" if begun.get("note") == "sync_back" and is_open else None
 
 
 def _is_open():
     """Whether there is a migration to undo, or something that an earlier way back could not do."""
     found = __salt__["cloudstor.journal"]()
-    return found["state"] != "local" or "verified" not in found["steps"].get("revert", {"verified": None})
+    whole = found["state"] == "local" and "verified" in found["steps"].get("revert", {"verified": None})
+    return not whole or bool(_left_before())
 
 
-def _steps(wanted, dead, on_share, written_to):
-    """The sub-steps in order: what, function, and what to type on the node when it fails."""
+def _left_before():
+    """What an earlier way back left down; nothing when that cannot be said, which ``cloudstor.whereabouts`` names."""
+    return {} if __salt__["ringfree_owner.list_fault"]() else __salt__["ringfree_owner.left"]()
+
+
+def _look_at_containers():
+    """Keep what the containers have that run from the share: it is what they are to have at home."""
+    _or_else(lambda: __salt__["ringfree_fingerprint.take"](_there()), lambda: None)
+
+
+def _steps(wanted, dead, on_share, written_to, looks):
+    """The sub-steps in order: what, function, and what to type when it fails, or a function that says so by then."""
     shares = __salt__["cloudstor.settings"]()["shares"]
-    conf = shares["conf"]["mount"]
-    umount = f"umount {conf} {shares['root']['mount']} {shares['private']['mount']}"
+    conf, vz_conf = __salt__["vz.conf_dir"](), __salt__["vz.conf_path"]()
+    umount = f"umount {shares['conf']['mount']} {shares['root']['mount']} {shares['private']['mount']}"
     unlisted = _unlisted(on_share)
-    claim = f"salt-call ringfree_owner.claim '{on_share}' local"
     not_back = {}  # containers that may not start from their local copy, and why
+    left = {}  # containers without which the node is home, and why: all others of not_back wait for the SAN
     silent = []  # containers that were waited for in vain
     steps = [
-        (GUARD, _guard, "echo 'DISABLED=\"yes\"' >> /etc/vz/vz.conf"),
-        (STOP, lambda: _stop(wanted, dead), "vzctl stop CTID"),
-        (LISTED, lambda: _list_changes(written_to, unlisted), "the same rollback, once the SAN answers"),
+        (GUARD, _guard, lambda: _once_written([vz_conf])),
+        (STOP, lambda: _stop(wanted, dead, looks), "vzctl stop CTID"),
+        (
+            LISTED,
+            lambda: _list_changes(written_to, unlisted, dead),
+            "the same rollback, once the SAN answers",
+        ),
     ]
     if wanted == "sync_back":
         steps.append(
-            (BACK, lambda: _sync_back(written_to, not_back), "salt-call cloudstor.sync_back CTID PATH STAMP")
+            (
+                BACK,
+                lambda: _sync_back(written_to, not_back, left),
+                "salt-call ringfree_revert.bring_home CTID",
+            )
         )
     else:
-        steps.append((WHOLE, lambda: _whole(written_to, not_back), "the same rollback with data sync_back"))
+        steps.append(
+            (WHOLE, lambda: _whole(written_to, not_back, left), "the same rollback with data sync_back")
+        )
     return [
         *steps,
-        (VZ_CONF, _vz_conf, "cp /etc/vz/vz.conf.before-nfs /etc/vz/vz.conf"),
+        (VZ_CONF, _vz_conf, lambda: _once_written([vz_conf])),
         (ALONE, _vz_alone, "salt-call ringfree_boot.vz_alone"),
         ("vz is restarted", _restart, "service vz restart, with no container running"),
         # Before the shares go: a reboot between the two would mount them again over a node that is on its way home.
-        ("the mounts do not come back", fstab, f"remove the lines of ringfree from {FSTAB}"),
+        (
+            "the mounts do not come back",
+            fstab,
+            lambda: f"remove the lines of ringfree from {FSTAB}, or {_once_written([FSTAB])}",
+        ),
         (UNMOUNT, _unmount, umount),
-        (CONFS, _confs, f"tar -C {conf} -xzf /etc/sysconfig/vz-scripts.tar.gz, but not while {conf} is NFS"),
-        (CLAIM, lambda: _claim([ctid for ctid in on_share if ctid not in unlisted], not_back), claim),
-        (START, lambda: _start(not_back, silent), "vzctl start CTID --force"),
+        (CONFS, lambda: _confs(not_back), lambda: _once_written(_conf_files(conf))),
+        (
+            CLAIM,
+            lambda: _claim([ctid for ctid in on_share if ctid not in unlisted], not_back),
+            lambda: _claim_by_hand([ctid for ctid in on_share if ctid not in unlisted], not_back),
+        ),
+        (START, lambda: _start(not_back, left, silent), "the same rollback"),
         (ANSWER, lambda: _answer(silent), "vzctl exec CTID COMMAND"),
         ("the variables say so", _variables, "echo 0 > /etc/ringfree/nfsmounted"),
-        (UNGUARD, lambda: _unguard(not_back), "remove the line DISABLED from /etc/vz/vz.conf"),
+        (UNGUARD, lambda: _unguard(not_back, left), lambda: _once_written([vz_conf])),
         # Last of all: a comparison takes its time, and neither what is down nor a reboot is to wait for it.
         (
             LATE,
             lambda: _list_late(unlisted, not_back),
-            f"the same rollback; to do without the lists: {claim}",
+            lambda: f"the same rollback; to do without the lists: {_claim_by_hand(unlisted, not_back)}",
         ),
+        (LEFT, lambda: _say_left(left), "salt-call ringfree_revert.bring_home CTID"),
     ]
 
 
 def _attempt(what, act, command):
-    """Do one sub-step; a failure is noted and does not keep the next one from being tried."""
-    __salt__["cloudstor.tell"](what, "intent")
+    """Do one sub-step; no failure, also none that nobody thought of, keeps the next one from being tried."""
     try:
+        __salt__["cloudstor.tell"](what, "intent")
         detail = act()
-    except (CommandExecutionError, OSError, ValueError, KeyError) as error:
-        __salt__["cloudstor.tell"](what, "failed", note=str(error))
-        return {"what": what, "ok": False, "detail": str(error), "command": command}
+    except Exception as error:
+        said = _said(error, what)
+        __salt__["cloudstor.tell"](what, "failed", note=said)
+        typed = command if isinstance(command, str) else _or_else(command, lambda: "the same rollback")
+        return {"what": what, "ok": False, "detail": said, "command": typed}
     text = detail if isinstance(detail, str) else ""
     __salt__["cloudstor.tell"](what, "verified", note=text or None)
     return {"what": what, "ok": True, "detail": text, "command": ""}
+
+
+def _said(error, what):
+    """The words for a failure; one that nobody thought of comes with its kind, and its traceback is in the log."""
+    if isinstance(error, EXPECTED):
+        return str(error)
+    log.error("the way back goes on after a failure of: %s", what, exc_info=error)
+    return f"{type(error).__name__}: {error}"
+
+
+def bring_home(ctid, data="sync_back"):
+    """
+    End the way back of a container that a rollback, or the dead-man, left down; the node is home and stays as it is.
+
+    ctid
+        The container's id.
+
+    data : sync_back
+        ``sync_back`` copies the share's copy over the local one, ``discard`` starts the local one as it is: what the
+        container wrote on the share is listed, if it can be, and stays there.
+
+    Returns a few sentences.  Raises CommandExecutionError, and the container stays down, when it is none that was
+    left, somebody else works on the node, its data cannot be copied back, its local copy is a mixture, or it does not
+    start.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_revert.bring_home 101
+        salt node001 ringfree_revert.bring_home 101 data=discard
+    """
+    fault = __utils__["ringfree_pillar.word"]("data", data)["fault"]
+    if fault or data is None:
+        raise CommandExecutionError(f"{fault or 'data: say sync_back or discard'}. Nothing was touched.")
+    ctid = int(ctid)
+    _must_not_fire()
+    __salt__["ringfree_run.hold"](f"bringing container {ctid} home")
+    try:
+        if ctid not in __salt__["ringfree_owner.left"]():
+            raise CommandExecutionError(
+                f"container {ctid} is none that a way back left down. Nothing was changed. "
+                f"{__salt__['cloudstor.whereabouts']()}"
+            )
+        up = __salt__["cloudstor.up"]([ctid])
+        if up:
+            raise CommandExecutionError(f"container {ctid} {up[ctid]}. Nothing was changed.")
+        told = _let_home(ctid, data) if ctid in __salt__["ringfree_owner.live_on_nfs"]() else []
+        return " ".join([*told, _start_left(ctid), __salt__["cloudstor.whereabouts"]()])
+    finally:
+        __salt__["ringfree_run.release"]()
+
+
+def _let_home(ctid, data):
+    """The local copy of a container becomes its live one: copied back, or as it is; returns sentences."""
+    known = homes([ctid])
+    home = _home(ctid, known)
+    if not os.path.isdir(home):
+        raise CommandExecutionError("; ".join(__salt__["ringfree_cleanup.whereabouts"]([ctid])))
+    text, faults = _keep_lists([ctid], [])
+    told = [f"What it wrote on NFS is not listed: {faults[ctid]}." if faults else f"Changed on NFS: {text}."]
+    if data == "sync_back":
+        __salt__["cloudstor.sync_back"](ctid, home, time.strftime("%Y%m%d-%H%M%S"))
+        told.append("It is copied back.")
+    elif why := _mixture(ctid, home):
+        raise CommandExecutionError(f"container {ctid} stays down: {why}")
+    __salt__["cloudstor.mark"]("revert", "intent", container=ctid)
+    try:
+        __salt__["ringfree_owner.claim"]([ctid], "local")
+    except CommandExecutionError as error:
+        # Known here all the same; the same rollback tells the share, once it answers.
+        __salt__["cloudstor.mark"]("revert", "intent", note=data)
+        told.append(
+            f"The share could not be told: {error}. Type on the node: salt-call ringfree_owner.claim '[{ctid}]' local."
+        )
+    kept = __salt__["cloudstor.journal"]()["facts"].get("left", {})
+    __salt__["cloudstor.remember"](
+        "left", {**kept, str(ctid): "its data is home, and it was not started yet"}
+    )
+    __salt__["ringfree_owner.unlist"]([ctid])
+    return told
+
+
+def _start_left(ctid):
+    """Start a container that is home; with the last one that was fenced the fence goes."""
+    fenced = __salt__["ringfree_owner.live_on_nfs"]()
+    if __salt__["cloudstor.node"]() not in fenced.values():
+        __salt__["ringfree_guard.unfence"](
+            keep=_or_else(lambda: list(__salt__["ringfree_snapshot.confs"]()), list)
+        )
+    kept = __salt__["cloudstor.journal"]()["facts"].get("left", {})
+    done = __salt__["ringfree_start.in_order"]([ctid], go_on=True, on_step=_note)
+    if done["faults"]:
+        why = f"it does not start from its local copy: {'; '.join(done['faults'])}"
+        __salt__["cloudstor.remember"]("left", {**kept, str(ctid): why})
+        raise CommandExecutionError(" ".join(__salt__["ringfree_owner.told_left"]({ctid: why})))
+    __salt__["cloudstor.remember"]("left", {key: why for key, why in kept.items() if key != str(ctid)})
+    if not __salt__["ringfree_owner.left"]():
+        _forget_left()
+    silent = done["silent"].get(ctid)
+    return f"Container {ctid} runs from local storage" + (
+        f" and does not answer: {silent}." if silent else "."
+    )
+
+
+def _forget_left():
+    """What the dead-man could not do is done by now, as far as it was about containers that it left."""
+    fact = __salt__["cloudstor.journal"]()["facts"].get("deadman")
+    if fact and fact.get("not_done"):
+        still = [text for text in fact["not_done"] if not text.startswith(tuple(f"{what}: " for what in OWN))]
+        __salt__["cloudstor.remember"]("deadman", {**fact, "not_done": still})
 
 
 def plan():
@@ -186,11 +384,18 @@ def plan():
         return {}
     _must_have_homes()
     now, gone = __salt__["cloudstor.state"](), _destroyed()
-    if now == "nfs":
+    if now == "nfs" and not __salt__["ringfree_owner.list_fault"]():
         _must_have_a_home(gone)
     if now == "local":
-        return {"way back": {"old": "not everything was done", "new": "complete"}}
+        left = {str(ctid): {"old": "down", "new": "home"} for ctid in _left_before()}
+        return {"way back": {"old": "not everything was done", "new": "complete"}, **left}
     changes = {"state": {"old": now, "new": "local"}}
+    fault = __salt__["cloudstor.reached"]("snapshot") and __salt__["ringfree_snapshot.fault"]()
+    if fault:
+        changes["snapshot"] = {"old": fault, "new": "not used: paths are set back to what the journal knows"}
+    damaged = __salt__["ringfree_owner.list_fault"]()
+    if damaged:
+        return {**changes, "own list": {"old": damaged, "new": "written from what is found"}}
     void = __salt__["ringfree_owner.void"]()
     for ctid in __salt__["vz.manifest"]() or []:
         if ctid not in gone and ctid not in void:
@@ -215,6 +420,11 @@ def _live_on_share(dead):
         if not dead:  # over an ssh connection that stood before, asking it would take a minute
             known, mine = __salt__["ringfree_owner.note"](), __salt__["cloudstor.node"]()
             return [ctid for ctid, owner in known.items() if (owner["node"], owner["store"]) == (mine, "nfs")]
+    return _moved()
+
+
+def _moved():
+    """The containers whose live copy may be on the share by the journal."""
     return (__salt__["vz.manifest"]() or []) if _began("owner", "intent") else []
 
 
@@ -241,7 +451,7 @@ def _written_to(on_share):
     return [
         ctid
         for ctid in on_share
-        if __salt__["cloudstor.reached"]("start", "intent", ctid)
+        if __utils__["ringfree_journal.reached"](__salt__["cloudstor.journal"](), "start", "intent", ctid)
         and not __salt__["cloudstor.went_home"](ctid)
     ]
 
@@ -257,11 +467,60 @@ def _unlisted(on_share):
 
 
 def _guard():
-    """Before anything else: DISABLED in vz.conf."""
+    """Before anything else: DISABLED in vz.conf, whatever has become of that file."""
+    try:
+        __salt__["vz.changes"]({"DISABLED": "yes"})
+    except CommandExecutionError as error:
+        if not __salt__["cloudstor.reached"]("snapshot"):
+            return f"{error}. The migration had not changed it, and it is left as it is"
+        return _vz_conf_whole(error, __salt__["ringfree_snapshot.vz_conf"]())
     __salt__["vz.configure"]({"DISABLED": "yes"})
+    return ""
 
 
-def _stop(data, dead):
+def _vz_conf_whole(why, before):
+    """vz.conf of before, byte for byte, and the guard: in the place of one that cannot be edited any more."""
+    path = __salt__["vz.conf_path"]()
+    data = _or_none(path)
+    wanted = __utils__["ringfree_conf.guarded"](before)
+    if data == wanted:
+        return ""
+    kept = "" if data == before else _put_aside(path)
+    __utils__["ringfree_files.write"](path, wanted)
+    return f"{why}. It was put back whole, with DISABLED" + (f"; what was there is {kept}" if kept else "")
+
+
+def _or_none(path):
+    """The bytes of a file, or None for what is none."""
+    try:
+        return __utils__["ringfree_files.read"](path)
+    except OSError:
+        return None
+
+
+def _put_aside(path):
+    """Keep what stands in the place of a file under another name; returns that."""
+    target = os.path.realpath(path)
+    kept = f"{target}.odd-{time.strftime('%Y%m%d-%H%M%S')}"
+    if not os.path.lexists(target):
+        return ""
+    if os.path.isdir(target):
+        os.rename(target, kept)
+    else:
+        # A copy: until the right file is in its place, there is one.
+        shutil.copy2(target, kept)
+    return kept
+
+
+def _once_written(paths):
+    """What to type when a file could not be written: everything that was not done is done by the same rollback."""
+    targets = [os.path.realpath(path) for path in paths]
+    places = dict.fromkeys([*targets, *map(os.path.dirname, targets)])
+    fixed = [place for place in places if __utils__["ringfree_tree.is_fixed"](place)]
+    return f"{'chattr -i -a ' + ' '.join(fixed) + '; then ' if fixed else ''}the same rollback"
+
+
+def _stop(data, dead, looks):
     """
     Whatever of the manifest runs from the share, or is mounted from it, is stopped.
 
@@ -272,8 +531,47 @@ def _stop(data, dead):
     if dead and mounted and data == "discard":
         return __salt__["ringfree_failover.end_by_force"](mounted[0].partition(":")[0], lazily=False)
     there, wanted = _there(), __salt__["cloudstor.settings"]()["stop"]
+    if looks:
+        _look_at_containers()
+    mended = _or_else(lambda: _mend_confs(there), list)
     __salt__["vz.stop"](list(reversed(there)), wanted["workers"], wanted["deadline"])
-    return f"{len(there)} containers"
+    return f"{len(there)} containers" + (f"; put back for it: {', '.join(mended)}" if mended else "")
+
+
+def _mend_confs(ctids):
+    """
+    Confs by which vzctl would not find what runs from the share, put back as the migration had made them.
+
+    Without its conf vzctl stops no container, and with another root in it, it leaves the old one mounted.
+    """
+    if ctids:
+        __salt__["vz.must_answer"]()
+    paths, mended = __utils__["ringfree_pillar.store_paths"](__salt__["cloudstor.settings"]()), []
+    for ctid in ctids:
+        path, wanted = (
+            __salt__["vz.conf_path"](ctid),
+            __utils__["ringfree_conf.expand"](paths["VE_ROOT"], ctid),
+        )
+        if _root_of(ctid, path) == wanted:
+            continue
+        before = __salt__["ringfree_snapshot.confs"]()[f"{ctid}.conf"]["data"]
+        if os.path.isdir(path):
+            _put_aside(path)
+        __utils__["ringfree_files.write"](path, __utils__["ringfree_conf.edit"](before, paths))
+        mended.append(path)
+    return mended
+
+
+def _root_of(ctid, path):
+    """Where vzctl looks for the root of a container; None without a conf that it could read."""
+    data = _or_none(path)
+    if data is None:
+        return None
+    try:
+        above = _or_none(__salt__["vz.conf_path"]()) or b""
+        return __utils__["ringfree_conf.effective"](ctid, above, data)["root"]
+    except ValueError:
+        return None
 
 
 def _is_dead():
@@ -302,10 +600,13 @@ def homes(ctids):
     """
     Where containers were before the migration: their local private areas, by the confs of the snapshot.
 
+    Where a way back may do without the snapshot, and it cannot be used, the journal is asked.
+
     ctids
         List of ids; those that had no conf then are left out.
 
-    Returns a dictionary: container id to path, or to ``None`` where its conf named none.
+    Returns a dictionary: container id to path, or to ``None`` where its conf named none.  Raises CommandExecutionError
+    when it is not known.
 
     CLI Example:
 
@@ -313,8 +614,13 @@ def homes(ctids):
 
         salt node001 ringfree_revert.homes '[101, 102]'
     """
-    before = __utils__["ringfree_archive.unpack"](__salt__["cloudstor.snapshot_paths"]()["confs"])
-    above = __utils__["ringfree_files.read"](__salt__["cloudstor.snapshot_paths"]()["vz_conf"])
+    try:
+        before, above = __salt__["ringfree_snapshot.confs"](), __salt__["ringfree_snapshot.vz_conf"]()
+    except CommandExecutionError:
+        known = __salt__["ringfree_snapshot.homes"]()
+        if not known or not __salt__["ringfree_snapshot.dispensable"]():
+            raise
+        return {ctid: known[ctid] for ctid in ctids if ctid in known}
     datas = {ctid: before.get(f"{ctid}.conf", {}).get("data") for ctid in ctids}
     return {
         ctid: __utils__["ringfree_conf.effective"](ctid, above, data)["private"]
@@ -330,8 +636,8 @@ def _must_have_homes():
     nothing = "Nothing was stopped and nothing was changed"
     try:
         known = homes(__salt__["vz.manifest"]() or [])
-    except (OSError, ValueError) as error:
-        raise CommandExecutionError(f"the confs of before cannot be read: {error}. {nothing}") from error
+    except CommandExecutionError as error:
+        raise CommandExecutionError(f"{error}. {nothing}") from error
     gone = [ctid for ctid, home in known.items() if not os.path.isdir(home or "")]
     if gone:
         told = __salt__["ringfree_cleanup.whereabouts"](gone)
@@ -340,7 +646,7 @@ def _must_have_homes():
         )
 
 
-def _list_changes(written_to, unlisted):
+def _list_changes(written_to, unlisted, dead):
     """
     Keep the lists of what may have been written on NFS, and of what went home unlisted and is down.
 
@@ -352,18 +658,20 @@ def _list_changes(written_to, unlisted):
     if not written_to and not down:
         return "no container has its newest data on NFS"
     unlisted[:] = [*written_to, *down, *at_home]
-    text = keep_lists([*written_to, *down], down)
-    unlisted[:] = at_home
-    return text
+    text, faults = _keep_lists([*written_to, *down], down, dead)
+    unlisted[:] = [*faults, *at_home]
+    return _or_raise(text, faults)
 
 
 def _list_late(unlisted, not_back):
     """What runs at home since the share was silent; the share is told of it once there is a list."""
+    # What could not be brought home either is listed by whoever brings it home.
+    unlisted[:] = [ctid for ctid in unlisted if ctid not in not_back]
     if not unlisted:
         return "no container went home unlisted"
-    text = keep_lists(unlisted)
-    _claim(unlisted, not_back)
-    return text
+    text, faults = _keep_lists(unlisted, unlisted)
+    _claim([ctid for ctid in unlisted if ctid not in faults], not_back)
+    return _or_raise(text, faults)
 
 
 def keep_lists(ctids, late=None):
@@ -385,59 +693,118 @@ def keep_lists(ctids, late=None):
 
         salt node001 ringfree_revert.keep_lists '[101]'
     """
-    counts, known = [], _known_homes(ctids)
+    return _or_raise(*_keep_lists(ctids, ctids if late is None else late))
+
+
+def _keep_lists(ctids, late, dead=False):
+    """
+    The same, as text and dictionary of those that could not be listed: one that cannot be keeps no other one.
+
+    Without the SAN the others are not asked for, which would keep containers down for longer.
+    """
+    counts, faults, known = [], {}, homes(ctids)
     folder = os.path.join(CHANGED, time.strftime("%Y%m%d-%H%M%S"))
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    for ctid in ctids:
-        lines = __salt__["cloudstor.differences_to_local"](ctid, known[ctid])
-        __utils__["ringfree_files.write"](
-            os.path.join(folder, str(ctid)), "\n".join([*lines, ""]).encode("utf-8", "surrogateescape")
-        )
-        since = ", with what changed at home since" if late is None or ctid in late else ""
-        counts.append(f"{ctid}: {len(lines)}{since}")
-    return f"{'; '.join(counts)} ({folder})"
-
-
-def _known_homes(ctids):
-    """:py:func:`homes` of containers that all had one."""
-    try:
-        known = homes(ctids)
-    except (OSError, ValueError) as error:
-        raise CommandExecutionError(f"the confs of before cannot be read: {error}") from error
-    lacking = [str(ctid) for ctid in ctids if not known.get(ctid)]
-    if lacking:
-        raise CommandExecutionError(
-            f"the confs of before name no private area of containers {', '.join(lacking)}"
-        )
-    return known
-
-
-def _sync_back(ctids, not_back):
-    """Copy the share's copies over the local ones; what that replaces is kept, and the result is compared."""
-    faults = []
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    known = _known_homes(ctids) if ctids else {}
+    __utils__["ringfree_files.folder"](CHANGED)
     for ctid in ctids:
         try:
-            __salt__["cloudstor.sync_back"](ctid, known[ctid], stamp)
-        except CommandExecutionError as error:
-            not_back[ctid] = _mixture(ctid, known[ctid]) or (
-                "its newest data is on the share only: the same rollback again tries to copy it back, one with data "
-                "discard starts the old copy"
+            found = __salt__["cloudstor.differences_to_local"](ctid, _home(ctid, known))
+            __utils__["ringfree_files.keep"](
+                os.path.join(folder, str(ctid)), "\n".join([*found["lines"], ""]).encode()
             )
-            faults.append(str(error))
+        except Exception as error:
+            faults[ctid] = _said(error, f"the list of container {ctid}")
+            rest = ctids[ctids.index(ctid) + 1 :]
+            if rest and (dead or not _store_answers()):
+                faults.update(dict.fromkeys(rest, "it was not asked"))
+                break
+            continue
+        since = ", with what changed at home since" if ctid in late else ""
+        counts.append(f"{ctid}: {found['count']}{since}")
+    return f"{'; '.join(counts)} ({folder})", faults
+
+
+def _or_raise(text, faults):
+    """The text, when nothing failed."""
     if faults:
-        raise CommandExecutionError("; ".join(faults))
+        raise CommandExecutionError("; ".join(f"container {ctid}: {said}" for ctid, said in faults.items()))
+    return text
+
+
+def _home(ctid, known):
+    """Where a container was before, by :py:func:`homes`."""
+    if not known.get(ctid):
+        raise CommandExecutionError(f"the conf of before names no private area of container {ctid}")
+    return known[ctid]
+
+
+def _store_answers():
+    """Whether the SAN shows the store just now: a copy that fails then has a reason of its own."""
+    export = __salt__["cloudstor.settings"]()["shares"]["private"]["export"]
+    return _or_else(lambda: ".ringfree" in __salt__["ringfree_san.names"](export), lambda: False)
+
+
+def _sync_back(ctids, not_back, left):
+    """
+    Copy the share's copies over the local ones; what that replaces is kept, and the result is compared.
+
+    What fails while the SAN answers is tried once more when all others are done, and left then.
+    """
+    # Whatever happens here: none of them starts before it is copied back.
+    not_back.update(dict.fromkeys(ctids, WAITS))
+    stamp, known = time.strftime("%Y%m%d-%H%M%S"), homes(ctids) if ctids else {}
+    began = time.monotonic()
+    faults = _copy_back(ctids, known, stamp, not_back)
+    answers = bool(faults) and _store_answers()
+    if answers and time.monotonic() - began < AGAIN:
+        faults = _copy_back(list(faults), known, stamp, not_back)
+        answers = bool(faults) and _store_answers()
+    if answers and NOT_TRIED not in faults.values():
+        for ctid, said in faults.items():
+            said, whole = _short(said), not_back[ctid] == WAITS
+            left[ctid] = (
+                f"{said}; its local copy is the old one, which data=discard starts"
+                if whole
+                else f"{said}; {not_back[ctid]}"
+            )
+    _or_raise("", faults)
     return f"{len(ctids)} containers, what was replaced is in .ringfree-replaced/{stamp}"
 
 
-def _whole(ctids, not_back):
+def _short(text):
+    """Words that a person reads to the end: rsync names a path that is too long as a whole."""
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 200]} … {text[-200:]}"
+
+
+def _copy_back(ctids, known, stamp, not_back):
+    """Copy one after the other; returns those that failed, and why.  Without its SAN nothing more is tried."""
+    faults = {}
+    for ctid in ctids:
+        try:
+            __salt__["cloudstor.sync_back"](ctid, _home(ctid, known), stamp)
+            del not_back[ctid]
+        except Exception as error:
+            faults[ctid] = _said(error, f"the copy back of container {ctid}")
+            not_back[ctid] = _or_else(functools.partial(_mixture, ctid, known.get(ctid)), str) or WAITS
+            rest = ctids[ctids.index(ctid) + 1 :]
+            if rest and not _store_answers():
+                return {**faults, **dict.fromkeys(rest, NOT_TRIED)}
+    return faults
+
+
+def _whole(ctids, not_back, left):
     """What an earlier way back overwrote by half is neither the old copy nor the new one."""
-    known = _known_homes(ctids) if ctids else {}
-    not_back.update({ctid: why for ctid in ctids if (why := _mixture(ctid, known[ctid]))})
-    if not_back:
-        raise CommandExecutionError(f"containers {', '.join(map(str, not_back))}")
-    return ""
+    not_back.update(dict.fromkeys(ctids, "whether its local copy is whole is not known"))
+    known, faults = homes(ctids) if ctids else {}, {}
+    for ctid in ctids:
+        try:
+            why = _mixture(ctid, _home(ctid, known))
+        except Exception as error:
+            why = f"{not_back[ctid]}: {_said(error, f'the look at container {ctid}')}"
+        if why:
+            faults[ctid] = not_back[ctid] = left[ctid] = why
+        else:
+            del not_back[ctid]
+    return _or_raise("", faults)
 
 
 def _mixture(ctid, private):
@@ -453,19 +820,52 @@ def _vz_conf():
     """The very bytes of before, plus the guard; where somebody else changed the file too, only our keys go back."""
     if not __salt__["cloudstor.reached"]("snapshot"):
         return "nothing to put back"
+    try:
+        before = __salt__["ringfree_snapshot.vz_conf"]()
+    except CommandExecutionError as error:
+        return _vz_conf_by_keys(error)
+    try:
+        return _vz_conf_by_edit(before)
+    except ValueError as error:
+        return _vz_conf_whole(f"{__salt__['vz.conf_path']()} cannot be edited: {error}", before)
+
+
+def _vz_conf_by_edit(before):
+    """The same, of a file that the editor follows."""
     path = __salt__["vz.conf_path"]()
-    before = __utils__["ringfree_files.read"](__salt__["cloudstor.snapshot_paths"]()["vz_conf"])
-    now = __utils__["ringfree_conf.remove"](__utils__["ringfree_files.read"](path), ["DISABLED"])
+    data = _or_none(path)
+    if data is None:
+        raise ValueError("it is no file any more")
+    now = __utils__["ringfree_conf.remove"](data, ["DISABLED"])
+    if not now:
+        raise ValueError("it was emptied")
     paths = __utils__["ringfree_pillar.store_paths"](__salt__["cloudstor.settings"]())
     ours = __utils__["ringfree_conf.edit"](before, paths)
     added = b"" if now in (before, ours) else ADDED_BY_VZ
     if now not in (before + added, ours + added):
         old = __utils__["ringfree_conf.parse"](before)["values"]
-        __salt__["vz.configure"]({key: old.get(key) for key in paths})
+        back = __utils__["ringfree_conf.edit"](data, {key: old[key] for key in paths if key in old})
+        back = __utils__["ringfree_conf.remove"](back, [key for key in paths if key not in old])
+        __utils__["ringfree_files.write"](path, back)
         return "somebody changed it since; only VE_ROOT, VE_PRIVATE and DISK_QUOTA were set back"
     guarded = __utils__["ringfree_conf.edit"](before + added, {"DISABLED": "yes"})
     __utils__["ringfree_files.write"](path, guarded)
     return ""
+
+
+def _vz_conf_by_keys(why):
+    """Without vz.conf as it was: what the migration changed is set back, as far as the journal knows."""
+    known = __salt__["ringfree_snapshot.keys"]().get("vz.conf")
+    if known is None:
+        raise why
+    try:
+        __salt__["vz.configure"]({**known, "DISABLED": "yes"})
+    except CommandExecutionError as error:
+        lines = ", ".join(f'{key}="{value}"' for key, value in known.items() if value is not None)
+        raise CommandExecutionError(
+            f"{error} Nor is there a copy of before: {why}. What the journal knows of it: {lines}"
+        ) from error
+    return f"{why}; {', '.join(known)} were set back to what the journal knows"
 
 
 def _vz_alone():
@@ -494,49 +894,61 @@ def _unmount():
     """
     there = _there()
     faults = [f"container {ctid} still runs from the share" for ctid in there]
-    for share in ("conf",) if there else ("conf", "root", "private"):
-        entry = __salt__["ringfree_nfs.in_use"]()[share]
+    shares, found = ("conf",) if there else ("conf", "root", "private"), __salt__["ringfree_nfs.in_use"]()
+    points = [found[share]["mount"] for share in shares if found[share]["source"]]
+    for point in dict.fromkeys([*points, *__salt__["ringfree_nfs.conf_share_astray"]()]):
         try:
-            if entry["source"]:
-                __salt__["ringfree_nfs.unmount"](entry["mount"])
+            __salt__["ringfree_nfs.unmount"](point)
         except CommandExecutionError as error:
             faults.append(str(error))
     if faults:
         raise CommandExecutionError("; ".join(faults))
 
 
-def _confs():
+def _confs(not_back):
     """
     The snapshot goes back file by file, onto the local directory only.
 
     The conf of a container that still runs from the share stays: by it alone the next try finds where it runs.
     """
-    if __salt__["ringfree_nfs.in_use"]()["conf"]["source"]:
+    folder, table = __salt__["vz.conf_dir"](), __salt__["vz.mounts"]()
+    if __utils__["ringfree_mounts.is_nfs"](__utils__["ringfree_mounts.covering"](table, folder)):
         raise CommandExecutionError(
             "the conf directory is still the share: the confs of every node would be overwritten"
         )
     if not __salt__["cloudstor.reached"]("snapshot"):
+        if __salt__["cloudstor.state"]() == "local":
+            _fence(not_back, _confs_before())
         return "nothing to put back"
-    folder = os.path.realpath(os.path.dirname(__salt__["vz.conf_path"](1)))
+    try:
+        before = __salt__["ringfree_snapshot.confs"]()
+    except CommandExecutionError as error:
+        return _confs_by_keys(folder, error, not_back)
     now = __utils__["ringfree_files.read_folder"](folder)
-    before = __utils__["ringfree_archive.unpack"](__salt__["cloudstor.snapshot_paths"]()["confs"])
     there = [f"{ctid}.conf" for ctid in _there()]
     before = {name: entry for name, entry in before.items() if name not in _given()}
     before = {name: entry for name, entry in before.items() if name not in there}
     restored = [name for name, entry in before.items() if now.get(name) != entry]
+    faults = {}
     for name in restored:
-        _restore(os.path.join(folder, name), before[name])
-    __salt__["ringfree_guard.unfence"](keep=list(before))
+        try:
+            _restore(os.path.join(folder, name), before[name])
+        except Exception as error:
+            faults[name] = _said(error, f"the restoring of {name}")
+    fence = _fence(not_back, list(before))
     now = __utils__["ringfree_files.read_folder"](folder)
     unlike = [name for name, entry in before.items() if now.get(name) != entry]
     if unlike:
-        raise CommandExecutionError(f"{', '.join(unlike)} differs from the snapshot after it was restored")
+        raise CommandExecutionError(
+            f"{', '.join(unlike)} differs from the snapshot after it was restored"
+            + "".join(f"; {name}: {said}" for name, said in faults.items())
+        )
     if there:
         raise CommandExecutionError(
             f"{', '.join(there)}: not restored, the container still runs from the share"
         )
     gone = _put_away(folder)
-    newer = sorted(set(now) - set(before) - {f"{ctid}.conf" for ctid in gone})
+    newer = sorted(set(now) - set(before) - {f"{ctid}.conf" for ctid in gone} - fence)
     return (
         f"{len(restored)} files"
         + (f"; left alone, newer than the snapshot: {', '.join(newer)}" if newer else "")
@@ -545,7 +957,49 @@ def _confs():
             if gone
             else ""
         )
+        + (f"; {note}" if (note := __salt__["ringfree_snapshot.note"]()) else "")
     )
+
+
+def _fence(not_back, keep):
+    """The fence goes, unless a container must not start from its local copy; returns the names of files that stay."""
+    if not not_back:
+        __salt__["ringfree_guard.unfence"](keep=keep)
+        return set()
+    listed = __salt__["ringfree_owner.live_on_nfs"]()
+    __salt__["ringfree_owner.enlist"]([ctid for ctid in not_back if ctid not in listed])
+    __salt__["ringfree_guard.fence"]()
+    return __salt__["ringfree_guard.names"]()
+
+
+def _confs_before():
+    """The names in the conf directory before the migration, as far as the snapshot can be read."""
+    return _or_else(lambda: list(__salt__["ringfree_snapshot.confs"]()), list)
+
+
+def _confs_by_keys(folder, why, not_back):
+    """Without the snapshot: the confs under the share are those of the migration, and get their own paths back."""
+    known, there = __salt__["ringfree_snapshot.keys"](), set(_there())
+    left, faults = {*_given(), *(f"{ctid}.conf" for ctid in there)}, []
+    if not known:
+        raise why
+    for name in sorted(set(known) - {"vz.conf"}):
+        if f"{name}.conf" in left or not os.path.exists(os.path.join(folder, f"{name}.conf")):
+            continue
+        try:
+            __salt__["vz.configure"](known[name], int(name))
+        except CommandExecutionError as error:
+            faults.append(str(error))
+    _fence(not_back, ())
+    if faults or there:
+        faults += [f"{ctid}.conf: the container still runs from the share" for ctid in sorted(there)]
+        raise CommandExecutionError("; ".join([*faults, str(why)]))
+    _put_away(folder)
+    unlike = [
+        path for path in __salt__["ringfree_snapshot.differing"]() if os.path.basename(path) not in left
+    ]
+    told = f"not as they were: {', '.join(unlike)}" if unlike else "by their SHA-256 they are as they were"
+    return f"{why}; the confs have the paths back that the journal knows, {told}"
 
 
 def _given():
@@ -566,9 +1020,13 @@ def _put_away(folder):
 
 
 def _restore(path, entry):
-    """Put one file or link of the snapshot in its place."""
+    """Put one file or link of the snapshot in its place, whatever is there."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        _put_aside(path)
     if "link" in entry:
         temporary = f"{path}.ringfree"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
         os.symlink(entry["link"], temporary)
         os.rename(temporary, path)
         return
@@ -595,39 +1053,73 @@ def _claim(ctids, not_back):
     return f"{len(back)} containers"
 
 
-def _start(not_back, silent):
+def _claim_by_hand(ctids, not_back):
+    """What to type so that the share knows of containers that are home, and of no other one."""
+    there = _there()
+    back = [ctid for ctid in ctids if ctid not in not_back and ctid not in there]
+    return f"salt-call ringfree_owner.claim '{back}' local" if back else "the same rollback"
+
+
+def _conf_files(folder):
+    """The files that the snapshot has, where they belong; none while the share lies over them."""
+    if __salt__["ringfree_nfs.in_use"]()["conf"]["source"]:
+        return []
+    return [os.path.join(folder, name) for name in _confs_before()]
+
+
+def _start(not_back, left, silent):
     """The containers of the manifest run from local storage; what does not start does not keep the next ones."""
     ctids = _to_bring_home()
     there = _there()
-    _must_lead_home([ctid for ctid in ctids if ctid not in there], "not started")
+    astray = _astray([ctid for ctid in ctids if ctid not in there])
+    waits = {ctid: why for ctid, why in not_back.items() if ctid not in left}
     up = set(__salt__["vz.running"]())
-    todo = [ctid for ctid in ctids if ctid not in up and ctid not in not_back and ctid not in there]
-    faults = [f"container {ctid} is not started from its local copy, {why}" for ctid, why in not_back.items()]
+    kept = {*up, *not_back, *there, *astray}
+    faults = [f"container {ctid} is not started from its local copy, {why}" for ctid, why in waits.items()]
     faults += [f"container {ctid} still runs from the share" for ctid in there]
-    done = __salt__["ringfree_start.in_order"](todo, go_on=True, on_step=_note)
+    faults += [f"the conf of container {ctid} still leads to the share; not started" for ctid in astray]
+    started = [ctid for ctid in ctids if ctid not in kept]
+    done = __salt__["ringfree_start.in_order"](started, go_on=True, on_step=_note)
     silent += done["silent"]
     proofs = {ctid: __salt__["vz.root_mount"](ctid) for ctid in ctids if ctid in up}
     faults += [f"container {ctid}: {proof['why']}" for ctid, proof in proofs.items() if not proof["ok"]]
-    faults += done["faults"]
+    if done["faults"]:
+        _start_again(started, left, silent)
     if faults:
         raise CommandExecutionError("; ".join(faults))
-    return f"{len(ctids)} containers"
+    return f"{len([ctid for ctid in ctids if ctid not in left])} of {len(ctids)} containers"
+
+
+def _start_again(ctids, left, silent):
+    """What did not start gets a second try, and is left then: the node is home without it."""
+    up = set(__salt__["vz.running"]())
+    for ctid in ctids:
+        if ctid in up:
+            continue
+        again = __salt__["ringfree_start.in_order"]([ctid], go_on=True, on_step=_note)
+        silent += again["silent"]
+        if again["faults"]:
+            left[ctid] = f"it does not start from its local copy: {'; '.join(again['faults'])}"
 
 
 def _note(ctid, phase, _):
     if phase != "verified":  # noted for all of them, in a sub-step of its own
-        __salt__["cloudstor.mark"]("revert", phase, container=ctid)
+        # A journal that cannot be written keeps no container down.
+        _or_else(lambda: __salt__["cloudstor.mark"]("revert", phase, container=ctid), lambda: None)
 
 
 def _answer(silent):
-    """What runs answers; those that were waited for in vain are asked once more and not waited for again."""
+    """
+    What runs answers and has what it had; those that were waited for in vain are asked once more and not waited for
+    again.
+    """
     up = set(__salt__["vz.running"]())
     checks = __salt__["cloudstor.checks"]([ctid for ctid in _manifest() if ctid in up])
     again = {ctid: checks.pop(ctid) for ctid in list(checks) if ctid in silent}
     faults = []
     for wanted, wait in ((checks, __salt__["cloudstor.settings"]()["start"]["answer"]), (again, 0)):
         try:
-            __salt__["vz.wait_healthy"](wanted, wait)
+            __salt__["vz.wait_healthy"](wanted, wait, None, __salt__["ringfree_fingerprint.lacking"])
         except CommandExecutionError as error:
             faults.append(str(error))
     if faults:
@@ -668,17 +1160,54 @@ def _variables():
     __salt__["ringfree_nfs.set_variables"]({"nfsmounted": wanted["nfsmounted"]})
 
 
-def _unguard(not_back):
+def _unguard(not_back, left):
     """DISABLED goes out of vz.conf; not while containers would boot from the share or from an old copy."""
-    if not_back:
+    waits = [str(ctid) for ctid in not_back if ctid not in left]
+    if waits:
         raise CommandExecutionError(
-            f"containers {', '.join(map(str, not_back))} would boot from an old copy; the guard stays"
+            f"containers {', '.join(waits)} would boot from an old copy; the guard stays"
         )
     _must_lead_home(_to_bring_home(), "the guard stays")
+    __salt__["cloudstor.remember"]("left", _as_fact(left))
     # From here on anybody may start them: what is on the share is old, whoever could not be told.
-    for ctid in _written_to(_to_bring_home()):
+    for ctid in _written_to([ctid for ctid in _to_bring_home() if ctid not in not_back]):
         __salt__["cloudstor.mark"]("revert", "intent", container=ctid)
-    __salt__["ringfree_guard.unguard"]()
+    try:
+        __salt__["ringfree_guard.unguard"]()
+    except CommandExecutionError:
+        _unguard_whole()
+
+
+def _unguard_whole():
+    """The guard goes from a vz.conf that cannot be edited: what was put back whole is as it was before."""
+    path, before = __salt__["vz.conf_path"](), __salt__["ringfree_snapshot.vz_conf"]()
+    if _or_none(path) != __utils__["ringfree_conf.guarded"](before):
+        raise CommandExecutionError(f"{path} was changed since it was put back, and cannot be edited")
+    __utils__["ringfree_files.write"](path, before)
+
+
+def _as_fact(left):
+    """Why containers are left, as the journal keeps it."""
+    return {str(ctid): why for ctid, why in left.items()}
+
+
+def _say_left(left):
+    """Name each container that stays down, with what in its tree is the likely cause."""
+    if not left:
+        return ""
+    fenced = __salt__["ringfree_owner.live_on_nfs"]()
+    for ctid in [ctid for ctid in left if ctid in fenced]:
+        left[ctid] += _or_else(functools.partial(_cause, ctid), str)
+    kept = __salt__["cloudstor.journal"]()["facts"].get("left", {})
+    __salt__["cloudstor.remember"]("left", {**kept, **_as_fact(left)})
+    raise CommandExecutionError(" ".join(__salt__["ringfree_owner.told_left"](left)))
+
+
+def _cause(ctid):
+    """What in the local copy of a container keeps others from replacing it."""
+    home = homes([ctid])[ctid]
+    found = __utils__["ringfree_tree.obstacles"](__salt__["ringfree_nfs.scan"](home, AGAIN))
+    return "".join(f"; its local copy {sentence}" for sentence in found)
 
 
 def _disarm():
@@ -692,8 +1221,11 @@ def _manifest():
 
 
 def _to_bring_home():
-    """The same, but none of a node that is home: what is down there now was stopped on purpose."""
-    return _manifest() if __salt__["cloudstor.state"]() != "local" else []
+    """The same, but of a node that is home only what was left: what else is down there was stopped on purpose."""
+    if __salt__["cloudstor.state"]() != "local":
+        return _manifest()
+    left = __salt__["ringfree_owner.left"]()
+    return [ctid for ctid in __salt__["vz.manifest"]() or [] if ctid in left]
 
 
 def _began(step, phase):
@@ -707,8 +1239,9 @@ def _began(step, phase):
 
 def _astray(ctids):
     """The containers whose confs still lead to the share."""
-    share = __salt__["cloudstor.settings"]()["shares"]["private"]["mount"] + "/"
-    return [ctid for ctid in ctids if (__salt__["vz.config"](ctid)["private"] or share).startswith(share)]
+    areas = {ctid: __salt__["vz.config"](ctid)["private"] for ctid in ctids}
+    shared = __salt__["cloudstor.on_share"](areas.values())
+    return [ctid for ctid, area in areas.items() if not area or area in shared]
 
 
 def _must_lead_home(ctids, then):
@@ -724,7 +1257,8 @@ def busy():
     """
     Commands of an earlier job that still run on this node: copies, calls of vzctl, and the dead-man when it fires.
 
-    A job of Salt that was killed, or that the master gave up on, leaves them behind.
+    A job of Salt that was killed, or that the master gave up on, leaves them behind.  They are known by the records
+    that were written when they began.
 
     Returns a dictionary: process id to command.
 
@@ -734,29 +1268,11 @@ def busy():
 
         salt node001 ringfree_revert.busy
     """
+    left = __utils__["ringfree_process.commands"](COMMANDS)
     return {
-        **{pid: command for pid, (_, command) in _commands().items()},
+        **{pid: work["command"] for pid, work in left.items()},
         **__salt__["ringfree_deadman.firing"](),
     }
-
-
-def _commands():
-    """Our own rsync and vzctl processes: process id to program and command line."""
-    found = {}
-    for name in filter(str.isdigit, os.listdir(PROC)):
-        try:
-            with open(f"{PROC}/{name}/environ", "rb") as stream:
-                ours = b"RINGFREE_COMMAND=1" in stream.read().split(b"\0")
-            with open(f"{PROC}/{name}/cmdline", "rb") as stream:
-                words = stream.read().decode("utf-8", "replace").split("\0")
-        except OSError:
-            continue
-        # The first words, because a program that is a script stands behind its interpreter.
-        programs = [os.path.basename(word) for word in words[:3]]
-        for program in ("rsync", "vzctl"):
-            if ours and program in programs:
-                found[int(name)] = (program, " ".join(words).strip())
-    return found
 
 
 def end_busy():
@@ -771,10 +1287,7 @@ def end_busy():
 
         salt node001 ringfree_revert.end_busy
     """
-    for pid, (program, _) in _commands().items():
-        if program == "rsync":
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+    for work in __utils__["ringfree_process.commands"](COMMANDS).values():
+        if work["program"] == "rsync":
+            __utils__["ringfree_process.end"](work)
     return busy()

@@ -10,7 +10,6 @@ import logging
 import os
 import time
 
-import salt.utils.files
 import salt.utils.json
 from salt.exceptions import CommandExecutionError
 
@@ -21,6 +20,10 @@ __virtualname__ = "ringfree_run"
 #: In /run: after a reboot nobody works here any more, and nothing of what was said counts.
 ORDERS = "/run/ringfree/orders.json"
 HOLDER = "/run/ringfree/holder.json"
+
+
+def __init__(opts):
+    __utils__["ringfree_command.carry"](globals())
 
 
 def __virtual__():
@@ -37,8 +40,28 @@ def _read(path):
 
 
 def _write(path, entries):
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    __utils__["ringfree_files.write"](path, salt.utils.json.dumps(entries).encode(), 0o600)
+    __utils__["ringfree_files.keep"](path, salt.utils.json.dumps(entries, ensure_ascii=True).encode())
+
+
+def _orders():
+    """What was said for the run under way; raises for a damaged file, which says neither that nor nothing."""
+    data = __utils__["ringfree_files.read"](ORDERS)
+    try:
+        said = __utils__["ringfree_seal.load_json"](data, ["orders"])["orders"] if data is not None else {}
+        if not isinstance(said, dict):
+            raise ValueError("it says nothing")
+    except ValueError as error:
+        raise CommandExecutionError(
+            f"{ORDERS} is damaged: {error}. What was said for this run, an abort or a deadline, is unknown. "
+            f"'rm {ORDERS}' on the node forgets it, the next run says its own"
+        ) from error
+    return said
+
+
+def _order(entries):
+    os.makedirs(os.path.dirname(ORDERS), mode=0o700, exist_ok=True)
+    data = __utils__["ringfree_seal.dump_json"]({"orders": entries})
+    __utils__["ringfree_files.write"](ORDERS, data, 0o600)
 
 
 def expect(until=None):
@@ -56,7 +79,7 @@ def expect(until=None):
 
         salt node001 ringfree_run.expect
     """
-    _write(ORDERS, {"until": until})
+    _order({"until": until})
     return {
         "state": __salt__["cloudstor.state"](),
         "containers": len(__salt__["cloudstor.to_move"]()),
@@ -82,7 +105,12 @@ def abort(by="root"):
         salt node001 ringfree_run.abort
     """
     said = f"aborted by {by} at {__utils__['ringfree_window.clock'](time.time())}"
-    _write(ORDERS, {**_read(ORDERS), "aborted": said})
+    try:
+        orders = _orders()
+    except CommandExecutionError as error:
+        log.warning("%s", error)
+        orders = {}
+    _order({**orders, "aborted": said})
     __salt__["ringfree_revert.end_busy"]()
     return said
 
@@ -94,8 +122,8 @@ def leave(step):
     step
         The step of a migration.
 
-    Returns True.  Raises CommandExecutionError when the run was aborted, its deadline has passed, or the way back works
-    on this node.
+    Returns True.  Raises CommandExecutionError when the run was aborted, its deadline has passed, what was said for it
+    is damaged, or the way back works on this node.
 
     CLI Example:
 
@@ -108,7 +136,7 @@ def leave(step):
     held = holder()
     if held and held["pid"] != os.getpid():
         raise CommandExecutionError(f"{_who(held)}; {step} was not begun")
-    orders = _read(ORDERS)
+    orders = _orders()
     if orders.get("aborted"):
         raise CommandExecutionError(f"the run was {orders['aborted']}; {step} was not begun")
     over = orders.get("until")
@@ -123,7 +151,8 @@ def until():
     """
     When the run that works on this node has to be over.
 
-    Returns seconds since the epoch, or ``None`` when it has no deadline.
+    Returns seconds since the epoch, or ``None`` when it has no deadline.  Raises CommandExecutionError when what was
+    said for the run is damaged.
 
     CLI Example:
 
@@ -131,7 +160,7 @@ def until():
 
         salt node001 ringfree_run.until
     """
-    return _read(ORDERS).get("until")
+    return _orders().get("until")
 
 
 # --- confirmation -----------------------------------------------------------------------------------------------------
@@ -194,9 +223,7 @@ def holder():
 
         salt node001 ringfree_run.holder
     """
-    held = _read(HOLDER)
-    born = __utils__["ringfree_command.born"](held.get("pid"))
-    return held if born and held.get("born") == born else None
+    return __utils__["ringfree_process.holder"](HOLDER)
 
 
 def _who(held):
@@ -205,6 +232,32 @@ def _who(held):
         f"'{held['what']}' works on this node since {since} as process {held['pid']}; it ends by itself, "
         f"'kill {held['pid']}' on the node ends it"
     )
+
+
+def take(lock, what):
+    """
+    Take a lock of this node for this process, in a folder that only root enters.
+
+    lock
+        The lock's file.
+
+    what
+        What takes it, for the words of a refusal.
+
+    Returns ``None``, or its holder when it is taken: ``{"what": text, "pid": number, "since": seconds}``.  Raises
+    CommandExecutionError when somebody looks at the lock and does not end.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_run.take /run/ringfree/replication replication
+    """
+    __utils__["ringfree_files.folder"](os.path.dirname(lock))
+    try:
+        return __utils__["ringfree_process.take"](lock, {"what": what})
+    except TimeoutError as error:
+        raise CommandExecutionError(f"{error}. Nothing was changed.") from error
 
 
 def hold(what):
@@ -222,16 +275,10 @@ def hold(what):
 
         salt node001 ringfree_run.hold rollback
     """
-    me = os.getpid()
-    mine = {"what": what, "pid": me, "born": __utils__["ringfree_command.born"](me), "since": time.time()}
-    os.makedirs(os.path.dirname(HOLDER), mode=0o700, exist_ok=True)
-    # One at a time from the look to the write: two that both find nobody must not both take the node.
-    with salt.utils.files.flopen(f"{HOLDER}.guard", "w"):
-        held = holder()
-        if held and held["pid"] != me:
-            raise CommandExecutionError(f"{_who(held)}. Nothing was changed.")
-        _write(HOLDER, mine)
-    return mine
+    held = take(HOLDER, what)
+    if held and held["pid"] != os.getpid():
+        raise CommandExecutionError(f"{_who(held)}. Nothing was changed.")
+    return holder()
 
 
 def release():
@@ -246,7 +293,5 @@ def release():
 
         salt node001 ringfree_run.release
     """
-    held = holder()
-    if held and held["pid"] == os.getpid():
-        os.unlink(HOLDER)
+    __utils__["ringfree_process.release"](HOLDER)
     return True

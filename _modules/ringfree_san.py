@@ -5,15 +5,26 @@ The SAN over ssh: its host keys, one connection for many commands, rsync.
 :configuration: the pillar ``ringfree`` (``ssh``, ``shares``)
 """
 
+import contextlib
+import logging
 import os
+import secrets
+import shutil
 
 from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
 
 __virtualname__ = "ringfree_san"
 
 STATE_DIR = "/var/lib/ringfree"
 RUN_DIR = "/run/ringfree"
+PARTIAL = 23  # rsync's exit code when a file, or something of it, was not transferred, rsync(1)
 VANISHED = 24  # rsync's exit code when files were taken away while it read them, rsync(1)
+
+
+def __init__(opts):
+    __utils__["ringfree_command.carry"](globals())
 
 
 def __virtual__():
@@ -44,8 +55,7 @@ def _pin(path, wanted, test=False):
     if __utils__["ringfree_files.read"](path) == data:
         return False
     if not test:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        __utils__["ringfree_files.write"](path, data)
+        __utils__["ringfree_files.keep"](path, data)
     return True
 
 
@@ -127,8 +137,10 @@ def fetch(path, folder, server=None, deadline=600, timeout=600, dry_run=False, b
     """
     if not (dry_run or backup):
         raise CommandExecutionError(f"say where what is replaced or deleted in {folder} is kept (backup)")
-    source, target = f"{remote(path, server).rstrip('/')}/", f"{folder.rstrip('/')}/"
-    return _rsync(source, target, server, deadline, timeout=timeout, dry_run=dry_run, backup=backup)
+    connection(server)
+    argv = download(path, folder, server, timeout=timeout, dry_run=dry_run, backup=backup)
+    counting = __utils__["ringfree_sync.counting"]()
+    return _must_be_good(__utils__["ringfree_command.run"](argv, deadline=deadline, count=counting))
 
 
 def fetch_shared(path, folder, server=None, deadline=600):
@@ -163,15 +175,14 @@ def fetch_shared(path, folder, server=None, deadline=600):
         raise CommandExecutionError(
             f"{folder} is not in {STATE_DIR}: what the SAN does not have would be deleted there"
         )
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    source, target = f"{remote(path, server).rstrip('/')}/", f"{folder.rstrip('/')}/"
-    argv = __utils__["ringfree_sync.rsync"](source, target, connection(server), checksum=True, hidden=False)
+    __utils__["ringfree_files.folder"](folder)
+    connection(server)
+    argv = download(path, folder, server, checksum=True, hidden=False)
     for _ in range(3):
         result = __utils__["ringfree_command.run"](argv, deadline=deadline)
         if result["rc"] != VANISHED:
             break
-    _must_be_good(result)
-    return result
+    return _must_be_good(result)
 
 
 def push(folder, path, server=None, deadline=600):
@@ -199,15 +210,137 @@ def push(folder, path, server=None, deadline=600):
 
         salt node001 ringfree_san.push /root/records /rf-images/pbx/.ringfree
     """
-    source, target = f"{folder.rstrip('/')}/", f"{remote(path, server).rstrip('/')}/"
-    return _rsync(source, target, server, deadline, delete=False, checksum=True)
+    connection(server)
+    argv = upload(folder, path, server, delete=False, checksum=True)
+    return _must_be_good(__utils__["ringfree_command.run"](argv, deadline=deadline))
 
 
-def _rsync(source, target, server, deadline, **options):
-    argv = __utils__["ringfree_sync.rsync"](source, target, connection(server), **options)
-    result = __utils__["ringfree_command.run"](argv, deadline=deadline)
-    _must_be_good(result)
-    return result
+def try_copy(export, server=None):
+    """
+    Copy to the SAN, as containers are copied, a folder with what their files need, compare it, and remove it again.
+
+    What the SAN does with files there is another question than what its export can store over NFS: it may add labels
+    that nobody can take away.
+
+    export
+        The private share's directory on the SAN.  The folder lies in its ``.ringfree`` meanwhile.
+
+    server : None
+        The SAN's address; ``None`` for the SAN in use.
+
+    Returns a dictionary: what does not arrive as it was, as ``TRIALS`` in ``_utils/ringfree_probe.py`` and ``plain``,
+    to what rsync said.  Raises CommandExecutionError when nothing can be copied at all.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_san.try_copy /rf-images/pbx
+    """
+    connection(server)
+    name = f".probe-{secrets.token_hex(8)}"  # hidden, so that nobody fetches it as a record
+    here = f"{STATE_DIR}/{name[1:]}"
+    __utils__["ringfree_files.folder"](here)
+    os.chmod(here, 0o755)  # .ringfree becomes like it
+    only = [f"--include=/{name}/***", "--exclude=*"]
+    # Should it ever take the records beside for its own, it ends before it has deleted many.
+    options = {"more": only, "max_delete": 99, "timeout": 60}
+    said = []
+    try:
+        os.mkdir(f"{here}/{name}")
+        __utils__["ringfree_probe.samples"](f"{here}/{name}")
+        for dry_run in (False, True):
+            argv = upload(here, f"{export}/.ringfree", server, dry_run=dry_run, **options)
+            result = __utils__["ringfree_command.run"](argv, deadline=120)
+            if result["rc"] not in (0, PARTIAL):
+                _must_be_good(result)
+            said += [*result["err"].splitlines(), *result["out"].splitlines()]
+        return __utils__["ringfree_command.printable"](__utils__["ringfree_probe.unlike"](name, said))
+    finally:
+        shutil.rmtree(f"{here}/{name}")
+        argv = upload(here, f"{export}/.ringfree", server, **options)
+        result = __utils__["ringfree_command.run"](argv, deadline=120)
+        shutil.rmtree(here)
+        if result["rc"] != 0:
+            log.warning(
+                "%s/.ringfree/%s stays on the SAN: %s",
+                export,
+                name,
+                __utils__["ringfree_command.describe"](result),
+            )
+
+
+def upload(folder, path, server=None, name=None, **options):
+    """
+    The command that makes a directory of the SAN like a local one, of which it sees nothing else of this machine.
+
+    folder
+        The local directory.
+
+    path
+        The directory on the SAN.
+
+    server : None
+        The SAN's address; ``None`` for the SAN in use.
+
+    name : None
+        A directory of the local one, to be copied in its place; it must be no link.
+
+    Other arguments are those of ``rsync`` in ``_utils/ringfree_sync.py``.
+
+    Returns an argument list; :py:func:`connection` must be open by the time that it is run.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_san.upload /vz/private/101 /rf-images/pbx/101 dry_run=True
+    """
+    trees = {"/tree": {"path": folder, "name": name, "write": False}}
+    return _confined("/tree/", _there(path, server), server, trees, options)
+
+
+def download(path, folder, server=None, backup=None, **options):
+    """
+    The command that makes a local directory like one of the SAN, and sees nothing else of this machine.
+
+    path
+        The directory on the SAN.
+
+    folder
+        The local directory.
+
+    server : None
+        The SAN's address; ``None`` for the SAN in use.
+
+    backup : None
+        Local directory that keeps what is replaced or deleted.
+
+    Other arguments are those of ``rsync`` in ``_utils/ringfree_sync.py``.
+
+    Returns an argument list; :py:func:`connection` must be open by the time that it is run.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_san.download /rf-images/pbx/101 /vz/private/101 dry_run=True
+    """
+    trees = {"/tree": {"path": folder, "write": not options.get("dry_run")}}
+    if backup:
+        trees["/kept"] = {"path": backup, "write": True}
+        options["backup"] = "/kept"
+    return _confined(_there(path, server), "/tree/", server, trees, options)
+
+
+def _there(path, server):
+    return f"{remote(path, server).rstrip('/')}/"
+
+
+def _confined(source, target, server, trees, options):
+    through = __utils__["ringfree_sync.through"](__utils__["ringfree_confine.connection"]())
+    argv = __utils__["ringfree_sync.rsync"](source, target, through, **options)
+    return __utils__["ringfree_confine.command"](argv, trees, _socket(server))
 
 
 def _must_be_good(result):
@@ -215,6 +348,7 @@ def _must_be_good(result):
     if verdict["do"] != "next":
         said = __utils__["ringfree_command.describe"](result)
         raise CommandExecutionError(f"{verdict['why']}: {said}")
+    return result
 
 
 def names(path, server=None):
@@ -228,7 +362,7 @@ def names(path, server=None):
         The SAN's address; ``None`` for the SAN in use.
 
     Returns a list of names.  Raises CommandExecutionError when the SAN cannot be reached with the pinned host key,
-    or the directory is not there.
+    the directory is not there, or there are more names than can be read.
 
     CLI Example:
 
@@ -239,6 +373,8 @@ def names(path, server=None):
     result = _list(path, connection(server), server)
     if result["rc"] != VANISHED:  # what has vanished is not there
         _must_be_good(result)
+    if result["cut"]:
+        raise CommandExecutionError(f"{path} on the SAN has more names than are read")
     found = [line.split(None, 4)[4] for line in result["out"].splitlines() if len(line.split(None, 4)) == 5]
     return [name.split(" -> ")[0] for name in found if name != "."]
 
@@ -287,15 +423,24 @@ def connection(server=None):
 
         salt node001 ringfree_san.connection 10.77.0.22
     """
-    os.makedirs(RUN_DIR, mode=0o700, exist_ok=True)
+    __utils__["ringfree_files.folder"](RUN_DIR)
     server = server or __salt__["ringfree_nfs.server"]()
-    argv = _ssh(f"{RUN_DIR}/ssh-{server}")
+    argv = _ssh(_socket(server))
     if __utils__["ringfree_command.run"]([*argv, "-O", "check", server], deadline=10)["rc"] == 0:
         return argv
-    opening = [*argv, "-M", "-N", "-f", "-o", "ControlPersist=60", server]
-    if __utils__["ringfree_command.run"](opening, deadline=60)["rc"] != 0:
+    # Where a socket is already, also one whose ssh was killed, ssh(1) opens none and says nothing: so a new name first.
+    new = f"{_socket(server)}.{os.getpid()}"
+    opening = [*_ssh(new), "-M", "-N", "-f", "-o", "ControlPersist=60", server]
+    opened = __utils__["ringfree_command.run"](opening, deadline=60)["rc"] == 0
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(new, _socket(server))
+    if not opened:
         result = __utils__["ringfree_command.run"](
             [*_ssh(), server, "true"], deadline=60
         )  # once more, for its words
         _must_be_good(dict(result, rc=result["rc"] or 255))
     return argv
+
+
+def _socket(server):
+    return f"{RUN_DIR}/ssh-{server or __salt__['ringfree_nfs.server']()}"

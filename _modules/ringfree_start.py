@@ -14,6 +14,10 @@ __virtualname__ = "ringfree_start"
 SLOW = 1.0  # seconds after which an answer of the share counts as slow
 
 
+def __init__(opts):
+    __utils__["ringfree_command.carry"](globals())
+
+
 def __virtual__():
     return __virtualname__
 
@@ -93,7 +97,8 @@ def _start(batch, at_once, force, tell):
 
 def answer(ctids, on_answer=None):
     """
-    Wait until the services of containers answer, at most ``ringfree:start:answer`` seconds.
+    Wait until the services of containers answer, and until each that was stopped in a migration, or way back, under way
+    has again what it had before (``ringfree_fingerprint``); at most ``ringfree:start:answer`` seconds.
 
     ctids
         Ids.
@@ -101,7 +106,8 @@ def answer(ctids, on_answer=None):
     on_answer : None
         For callers in Python: function called with ``(ctid, text)`` once a container answers: what its services said.
 
-    Returns the number of containers.  Raises CommandExecutionError naming each check that did not pass.
+    Returns the number of containers.  Raises CommandExecutionError naming each check that did not pass, and what is
+    missing.
 
     CLI Example:
 
@@ -115,7 +121,8 @@ def answer(ctids, on_answer=None):
             on_answer(ctid, ", ".join(f"{name}: {said['detail']}" for name, said in answers.items()))
 
     checks = __salt__["cloudstor.checks"](ctids)
-    return len(__salt__["vz.wait_healthy"](checks, _settings()["start"]["answer"], note))
+    wait, complete = _settings()["start"]["answer"], __salt__["ringfree_fingerprint.lacking"]
+    return len(__salt__["vz.wait_healthy"](checks, wait, note, complete))
 
 
 def load():
@@ -154,7 +161,7 @@ def pace(ctids):
     """
     wait = _settings()["start"]["pace"]
     share = _settings()["shares"]["private"]["mount"]
-    on_share = any((__salt__["vz.config"](ctid)["private"] or "").startswith(f"{share}/") for ctid in ctids)
+    on_share = __salt__["cloudstor.on_share"]([__salt__["vz.config"](ctid)["private"] for ctid in ctids])
     started = time.monotonic()
     while time.monotonic() - started < wait:
         found = load()

@@ -16,6 +16,7 @@ import socket
 import time
 
 import salt.utils.path
+import salt.utils.systemd
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 log = logging.getLogger(__name__)
@@ -23,22 +24,34 @@ log = logging.getLogger(__name__)
 __virtualname__ = "vz"
 __func_alias__ = {"exec_": "exec", "list_": "list"}
 
+#: What vzctl reads, by which names it is built on every distribution (VPSCONFDIR and PKGCONFDIR in its sources).
 VZ_CONF = "/etc/vz/vz.conf"
 CONF_DIR = "/etc/vz/conf"
+#: Where vzctl keeps a suspended container when no conf says it: as it is built on Red Hat, and on Debian.
+DUMP_DIRS = ("/vz/dump", "/var/lib/vz/dump")
+NAMES = "/etc/vz/names"
 MANIFEST = "/etc/ringfree/manifest.tmp"
 MOUNTINFO = "/proc/self/mountinfo"
 QUICK = 60  # seconds for calls of vzctl and vzlist that only look
 ATTEMPT = 10  # seconds for one try of one health check
-FRESH, STALE = 1, 15  # seconds that the answer of a share counts, and that its silence does
+ANSWER = 4096  # bytes of its answer that are looked at
+PAUSE = 0.5  # seconds between two looks at what containers lack
+FRESH, STALE = 1, 15  # seconds that the answer of a share, or what was found, counts; and that silence does
 _ASKED = {}  # source and mount point to when it was asked, and whether it answered
+_FOUND = {}  # the conf directory, and when it was looked for
 KILLED = "killed by vzctl: it did not halt in time, what it had not written yet is lost"
-_APT = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]
+#: As yum and dnf do by themselves, apt waits for one that goes on from before.
+_APT = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=600"]
 #: For each package manager: fetch the lists, then update.
 PACKAGE_COMMANDS = {
     "dnf": [["dnf", "-q", "makecache"], ["dnf", "-y", "update"]],
     "yum": [["yum", "-q", "makecache"], ["yum", "-y", "update"]],
     "apt-get": [[*_APT, "update"], [*_APT, "-y", "-o", "Dpkg::Options::=--force-confold", "upgrade"]],
 }
+
+
+def __init__(opts):
+    __utils__["ringfree_command.carry"](globals())
 
 
 def __virtual__():
@@ -86,6 +99,36 @@ def containers():
     except OSError as error:
         raise CommandExecutionError(f"{CONF_DIR} cannot be read: {error.strerror}") from error
     return [ctid for ctid in __utils__["ringfree_conf.conf_names"](names) if ctid]
+
+
+def conf_dir(real=True):
+    """
+    The conf directory: what vzctl reads, and where it looks for action scripts.
+
+    vzctl reads /etc/vz/conf on every distribution.  With Red Hat's packages this is a link to
+    /etc/sysconfig/vz-scripts, with Debian's the directory itself, and an admin may have made it a link to elsewhere.
+
+    real : True
+        The directory without links, as mount(8), fstab and systemd know it; ``False`` for vzctl's own name of it.
+
+    Returns the path.  Raises CommandExecutionError when its links go round in a circle.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.conf_dir
+    """
+    if not real:
+        return CONF_DIR
+    # All settings are asked for by it, some a thousand times in a highstate.
+    if time.monotonic() - _FOUND.get("asked", -FRESH) >= FRESH:
+        try:
+            _FOUND["path"] = __utils__["ringfree_mounts.real_path"](mounts(), CONF_DIR)
+        except ValueError as error:
+            raise CommandExecutionError(str(error)) from error
+        _FOUND["asked"] = time.monotonic()
+    return _FOUND["path"]
 
 
 def conf_path(ctid=None):
@@ -169,7 +212,8 @@ def config(ctid):
         The container's id.
 
     Returns a dictionary with at least ``private``, ``root``, ``layout``, ``disk_quota``, ``disabled``, ``onboot``,
-    ``bootorder``, ``name``, ``hostname`` and ``ip`` (a list).  Raises CommandExecutionError when a file cannot be read.
+    ``bootorder``, ``name``, ``hostname`` and ``ip`` (a list); what in them does not print is written as escapes, so
+    that a path with such bytes leads nowhere.  Raises CommandExecutionError when a file cannot be read.
 
     CLI Example:
 
@@ -184,16 +228,19 @@ def config(ctid):
         settings["hostname"] = __utils__["ringfree_conf.parse"](data)["values"].get("HOSTNAME", "")
     except ValueError as error:
         raise CommandExecutionError(f"{conf_path(ctid)} or {VZ_CONF}: {error}") from error
-    return settings
+    return __utils__["ringfree_command.printable"](settings)
 
 
-def ambiguities():
+def ambiguities(written=True):
     """
     Lines of vz.conf and of the container confs that vzctl and a shell read differently.
 
-    The init script sources the same files as a shell, so a file must mean the same to both.
+    The init script sources the same files as a shell, so what a migration writes in them must mean the same to both.
 
-    Returns a list of texts, each with file, line and what either reads.
+    written : True
+        Whether to name those of keys that a migration writes; ``False`` names the others, which it leaves as they are.
+
+    Returns a list of texts, each with file, line and what either reads; a file that cannot be read is one as well.
 
     CLI Example:
 
@@ -203,9 +250,45 @@ def ambiguities():
     """
     found = []
     for ctid in [None] + containers():
-        for fault in __utils__["ringfree_conf.ambiguities"](_conf_data(ctid)):
-            found.append(f"{conf_path(ctid)}:{fault['line']}: {fault['why']}")
+        try:
+            faults = __utils__["ringfree_conf.ambiguities"](_conf_data(ctid))
+        except CommandExecutionError as error:
+            found += [str(error)] if written else []
+            continue
+        found += [
+            f"{conf_path(ctid)}:{fault['line']}: {fault['why']}"
+            for fault in faults
+            if fault["hinders"] is written
+        ]
     return found
+
+
+def obstacles(settings, ctid=None):
+    """
+    What keeps :py:func:`configure` from setting keys, or a shell from reading them then as vzctl does.
+
+    settings
+        Dictionary: key to value; an empty one for the file as it is.
+
+    ctid : None
+        A container's id; ``None`` for vz.conf.
+
+    Returns a list of texts, each with file and line, without those of :py:func:`ambiguities`.  Raises
+    CommandExecutionError when the file cannot be read.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.obstacles '{"DISABLED": "yes"}'
+    """
+    data, path = _conf_data(ctid), conf_path(ctid)
+    known = __utils__["ringfree_conf.ambiguities"](data)
+    return [
+        f"{path}:{trap['line']}: {trap['why']}"
+        for trap in __utils__["ringfree_conf.obstacles"](data, settings, ctid)
+        if trap not in known
+    ]
 
 
 def changes(settings, ctid=None):
@@ -318,7 +401,7 @@ def running():
     """
     must_answer()
     result = _run(["vzlist", "-H", "-o", "ctid"])
-    if result["rc"] != 0:
+    if result["rc"] != 0 or result["cut"]:
         _fail(result, "Which containers run is unknown.", "Look with 'vzlist'.")
     return sorted(int(word) for word in result["out"].split() if word.isdigit())
 
@@ -339,12 +422,39 @@ def list_():
     return {ctid: dict(config(ctid), running=ctid in up) for ctid in containers()}
 
 
+def known_as():
+    """
+    The names by which vzctl knows containers: a NAME counts only where a link ``/etc/vz/names/NAME`` leads to the conf
+    that says it.
+
+    Returns a dictionary: container id to its name; containers without one are left out.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.known_as
+    """
+    names = {ctid: config(ctid)["name"] for ctid in containers()}
+    return {ctid: name for ctid, name in names.items() if _leads(name, ctid)}
+
+
+def _leads(name, ctid):
+    """Whether vzctl knows a container by its NAME: the link is there, does not dangle, and leads to this conf."""
+    link = os.path.join(NAMES, name or "")
+    try:
+        return bool(name) and os.path.basename(os.readlink(link)) == f"{ctid}.conf" and os.path.exists(link)
+    except OSError:
+        return False
+
+
 def resolve(names, among=None):
     """
     Find containers by id, NAME or HOSTNAME.
 
     names
-        List of ids, NAMEs or HOSTNAMEs.
+        List of ids, NAMEs or HOSTNAMEs.  Of containers that a name fits the one counts that vzctl knows by it, then one
+        that has it as NAME, then one that has it as HOSTNAME.
 
     among : None
         List of ids to look among; ``None`` for all that have a conf here.
@@ -360,7 +470,13 @@ def resolve(names, among=None):
     known = {ctid: config(ctid) for ctid in (containers() if among is None else _ctids(among))}
     found, faults = {}, []
     for name in map(str, names):
-        hits = [ctid for ctid, conf in known.items() if name in (str(ctid), conf["name"], conf["hostname"])]
+        ways = (
+            [ctid for ctid in known if str(ctid) == name],
+            [ctid for ctid, conf in known.items() if conf["name"] == name and _leads(name, ctid)],
+            [ctid for ctid, conf in known.items() if conf["name"] == name],
+            [ctid for ctid, conf in known.items() if conf["hostname"] == name],
+        )
+        hits = next(filter(None, ways), [])
         if len(hits) == 1:
             found[name] = hits[0]
         elif hits:
@@ -464,9 +580,9 @@ def dumps():
     found = []
     for ctid in containers():
         own = __utils__["ringfree_conf.parse"](_conf_data(ctid))["values"]
-        path = os.path.join(own.get("DUMPDIR") or values.get("DUMPDIR") or "/vz/dump", f"Dump.{ctid}")
-        if os.path.lexists(path):
-            found.append(path)
+        told = own.get("DUMPDIR") or values.get("DUMPDIR")
+        paths = [os.path.join(folder, f"Dump.{ctid}") for folder in ([told] if told else DUMP_DIRS)]
+        found += [path for path in paths if os.path.lexists(path)]
     return found
 
 
@@ -555,6 +671,8 @@ def start(ctids, workers=2, deadline=300, force=False, on_done=None):
     """
     Start containers with vzctl and prove that they run from the private area that their conf names.
 
+    They run as if the vz service had started them, in its cgroup and with its limits, whoever calls this.
+
     ctids
         List of ids, or one id.
 
@@ -594,7 +712,8 @@ def _for_each(verb, ctids, workers, deadline, fault_of, on_done, options=()):
     must_answer()
     seconds, faults = {}, []
     commands = {ctid: ["vzctl", verb, str(ctid), *options] for ctid in _ctids(ctids)}
-    for ctid, result in __utils__["ringfree_command.run_many"](commands, workers, deadline):
+    run = _run_apart if verb == "start" else __utils__["ringfree_command.run_many"]
+    for ctid, result in run(commands, workers, deadline):
         try:
             fault = fault_of(ctid, result)
         except CommandExecutionError as error:
@@ -607,6 +726,30 @@ def _for_each(verb, ctids, workers, deadline, fault_of, on_done, options=()):
     if faults:
         raise CommandExecutionError(" ".join(faults), info={"faults": faults, "done": seconds})
     return seconds
+
+
+def _run_apart(commands, workers, deadline, alone=False):
+    """Run commands that leave processes behind, in containers for the most part, as if the vz service ran them."""
+    words = __utils__["ringfree_apart.prefix"](_vz_gives(), alone)
+    if not words:
+        log.warning("the Python of this process is gone: containers get its cgroup and limits")
+    commands = {key: [*words, *argv] for key, argv in commands.items()}
+    for key, result in __utils__["ringfree_command.run_many"](commands, workers, deadline):
+        result["argv"] = result["argv"][len(words) :]
+        for line in __utils__["ringfree_apart.complaints"](result["err"]):
+            log.warning("%s: %s", " ".join(result["argv"]), line)
+        yield key, result
+
+
+def _vz_gives():
+    """What the vz service gives the containers that it starts."""
+    if salt.utils.systemd.booted(__context__):
+        shown = _run(["systemctl", "show", "vz.service"], deadline=ATTEMPT)
+        if shown["rc"] == 0:
+            return __utils__["ringfree_apart.of_service"](shown["out"])
+        log.warning(__utils__["ringfree_command.describe"](shown))
+    name, limits = (__utils__["ringfree_files.read"](f"/proc/1/{file}") or b"" for file in ("comm", "limits"))
+    return __utils__["ringfree_apart.of_init"](name.decode(), limits.decode())
 
 
 def _stopped(ctid, result):
@@ -689,7 +832,8 @@ def health(ctid, checks):
 def _ask(ctid, check):
     """Make one health check."""
     if "exec" in check:
-        result = exec_(ctid, check["exec"], ATTEMPT)
+        argv = ["vzctl", "exec2", str(ctid), shlex.join(check["exec"])]
+        result = __utils__["ringfree_command.run"](argv, ATTEMPT, limit=ANSWER)
         answer = result["out"]
         if result["rc"] != 0:
             return {"ok": False, "detail": __utils__["ringfree_command.describe"](result)}
@@ -702,7 +846,10 @@ def _ask(ctid, check):
         except OSError as error:
             return {"ok": False, "detail": f"{addresses[0]} port {check['port']}: {error}"}
     first = answer.strip().splitlines()[0] if answer.strip() else "(no answer)"
-    return {"ok": bool(re.search(check["expect"], answer, re.M)), "detail": first[:200]}
+    return {
+        "ok": bool(re.search(check["expect"], answer, re.M)),
+        "detail": first[:200],
+    }
 
 
 def _greeting(address, port, send):
@@ -710,10 +857,10 @@ def _greeting(address, port, send):
     with socket.create_connection((address, port), ATTEMPT) as connection:
         if send:
             connection.sendall(send.encode())
-        return connection.recv(4096).decode("utf-8", "replace")
+        return connection.recv(ANSWER).decode("utf-8", "replace")
 
 
-def wait_healthy(checks, deadline=120, on_done=None):
+def wait_healthy(checks, deadline=120, on_done=None, lacking=None):
     """
     Wait until services answer in containers.
 
@@ -725,6 +872,10 @@ def wait_healthy(checks, deadline=120, on_done=None):
 
     on_done : None
         For callers in Python: function called with ``(ctid, answers)`` once all checks of a container pass.
+
+    lacking : None
+        For callers in Python: function that is given the ids of containers whose services answer, and returns id to
+        text for those that are not complete yet; these are waited for as well.
 
     Returns a dictionary: id to the answers.  Raises CommandExecutionError naming each check that did not pass.
 
@@ -738,26 +889,32 @@ def wait_healthy(checks, deadline=120, on_done=None):
     if bare:
         raise CommandExecutionError(f"no check for containers {', '.join(bare)}: they cannot be confirmed")
     end = time.monotonic() + deadline
-    good, open_ = {}, dict(checks)
+    good, answering, silent, lacks = {}, {}, dict(checks), {}
     while True:
-        for ctid in list(open_):
-            answers = health(ctid, open_[ctid])
+        for ctid in list(silent):
+            answers = health(ctid, silent[ctid])
             if all(answer["ok"] for answer in answers.values()):
-                good[ctid] = answers
-                del open_[ctid]
-                if on_done:
-                    on_done(ctid, answers)
-        if not open_:
+                answering[ctid] = answers
+                del silent[ctid]
+        looked = time.monotonic()
+        lacks = lacking(list(answering)) if lacking and answering else {}
+        for ctid in [ctid for ctid in answering if ctid not in lacks]:
+            good[ctid] = answering.pop(ctid)
+            if on_done:
+                on_done(ctid, good[ctid])
+        if not silent and not answering:
             return good
         if time.monotonic() > end:
             break
-        time.sleep(0.2)
+        # A look that takes long, because some container has very much, is not to keep the node busy.
+        time.sleep(max(0.2 if silent else PAUSE, time.monotonic() - looked))
     faults = [
         f"container {ctid}: {name} does not answer: {answer['detail']}"
-        for ctid, wanted in open_.items()
+        for ctid, wanted in silent.items()
         for name, answer in health(ctid, wanted).items()
         if not answer["ok"]
     ]
+    faults += [f"container {ctid} {said}" for ctid, said in lacks.items()]
     raise CommandExecutionError(f"after {deadline} s: " + "; ".join(faults or ["answers came too late"]))
 
 
@@ -778,7 +935,7 @@ def package_manager(ctid=None):
     """
     root = "/" if ctid is None else config(ctid)["root"]
     for manager in PACKAGE_COMMANDS:
-        if os.path.lexists(os.path.join(root, "usr/bin", manager)):
+        if __utils__["ringfree_tree.holds"](root, f"usr/bin/{manager}"):
             return manager
     return None
 
@@ -821,28 +978,34 @@ def update_packages(ctids=(), node=False, workers=2, deadline=7200, on_done=None
     waiting = {ctid: package_manager(ctid) for ctid in (_ctids(ctids) if ctids else [])}
     for who in [who for who, manager in waiting.items() if manager is None]:
         noted(who, waiting.pop(who), True, "no package manager, nothing to update")
+    # What an update restarts in a container stays there.
     _update(
         waiting,
         lambda ctid, words: ["vzctl", "exec2", str(ctid), shlex.join(words)],
-        workers,
-        deadline,
+        lambda commands: _run_apart(commands, workers, deadline),
         noted,
     )
     if node:
         manager = package_manager()
         if manager:
-            _update({"node": manager}, lambda who, words: words, 1, deadline, noted)
+            # It may restart or replace the minion, whose end would cut it off in the middle.
+            _update(
+                {"node": manager},
+                lambda who, words: words,
+                lambda commands: _run_apart(commands, 1, deadline, alone=True),
+                noted,
+            )
         else:
             noted("node", None, True, "no package manager, nothing to update")
     return outcomes
 
 
-def _update(managers, argv_of, workers, deadline, noted):
+def _update(managers, argv_of, run, noted):
     """Run both commands of each package manager: the second only where the first went well."""
     going = dict(managers)
     for turn in (0, 1):
         commands = {who: argv_of(who, PACKAGE_COMMANDS[manager][turn]) for who, manager in going.items()}
-        for who, result in __utils__["ringfree_command.run_many"](commands, workers, deadline):
+        for who, result in run(commands):
             if result["rc"] != 0:
                 noted(who, going.pop(who), False, __utils__["ringfree_command.describe"](result))
             elif turn == 1:

@@ -11,8 +11,11 @@ What the operator types: plan, preflight, status, report, watch; and what the or
 """
 
 import contextvars
+import functools
 import gc
 import getpass
+import hashlib
+import inspect
 import itertools
 import logging
 import os
@@ -23,6 +26,8 @@ import threading
 import time
 
 import salt.client
+import salt.config
+import salt.fileserver
 import salt.pillar
 import salt.utils.event
 import salt.utils.files
@@ -35,16 +40,28 @@ __virtualname__ = "ringfree"
 
 PROGRESS = "ringfree/progress/"
 END = "ringfree/end/"
+#: The thread that shows progress; after this in its name the word that ends it, which no minion knows.
+SHOW = "ringfree-show-"
 #: The parts of a node's migration, in order; the dry run goes through the same ones.
 PARTS = ("presync", "packages", "prepare", "cutover", "commit")
 #: What a minion has of the project, brought in one job; saltutil.sync_all goes through 18 kinds of modules.
 NEWEST = ("saltutil.sync_utils", "saltutil.sync_modules", "saltutil.sync_states", "saltutil.refresh_pillar")
 ANSWER = 60  # seconds until a node is asked whether it still works on a question
+PATIENCE = 10  # seconds at least that a node has for saying that it still works on a question; Salt's default
 REST = 30  # seconds until a node that still works on states is a reason not to migrate
-QUEUE = 100  # states wait for a highstate that runs just now; see salt/orch/parts.sls
+#: States wait for a highstate that runs just now; a number does that, True does not:
+#: https://github.com/saltstack/salt/issues/68694
+QUEUE = 100
+#: Parts during which every container runs: what is left of one whose job was lost is done when its node is back.
+BEFORE_STOP = ("presync", "packages", "prepare")
+#: A file of ours that every tree has, and no other one.
+ANCHOR = "_modules/ringfree_preflight.py"
 #: They end by themselves, and what they leave behind is no better for less of them.
 TO_THE_END = ("rollback", "failover")
-BRIEF = 15  # the same for the last question of a run, which a node that is down must not hold up
+BRIEF = 15  # as ANSWER for the last question of a run, which a node that is down must not hold up
+UNTOUCHED = "Nothing was touched."
+SHOWN = 2000  # characters of a word in a line of progress
+LAST = 1 << 36  # seconds since the epoch that are no time of a run any more
 
 
 def __virtual__():
@@ -78,25 +95,74 @@ def _settings(pillar=None):
 
 
 def _names(nodes, settings):
-    """The nodes asked for, which must be nodes of the fleet."""
+    """The nodes asked for, which must be nodes of the fleet; all of it for None."""
     if nodes is None:
         return settings["nodes"]
-    wanted = [nodes] if isinstance(nodes, str) else list(nodes)
-    foreign = [str(node) for node in wanted if node not in settings["nodes"]]
-    if foreign or not wanted:
-        raise CommandExecutionError(
-            f"not in ringfree:nodes of the pillar: {', '.join(foreign) or '(no node named)'}"
-        )
-    return [node for node in settings["nodes"] if node in wanted]
+    wanted = [nodes] if isinstance(nodes, str) else list(nodes) if isinstance(nodes, tuple) else nodes
+    return _checked("nodes", wanted, settings["nodes"])
+
+
+def _node(node, settings):
+    """The node asked for, which must be one of the fleet."""
+    return _checked("node", node, settings["nodes"])
+
+
+def _checked(word, value, nodes=None):
+    """A value that was typed, when it is right."""
+    found = _utils("ringfree_pillar.word")(word, value, nodes)
+    if found["fault"]:
+        raise CommandExecutionError(f"{found['fault']}. {UNTOUCHED}")
+    return found["value"]
+
+
+def _checks_arguments(*words):
+    """
+    For what is typed: a call that is wrong is refused with exit code 1 and in one sentence, and so is all that fails;
+    what is answered can be shown and carried, whatever nodes have said.
+
+    Salt itself ends with exit code 0 when an argument is unknown or missing, and prints a traceback for what is raised.
+    `words` are arguments that have a rule in ringfree_pillar; those that name nodes are checked with the pillar.
+    """
+
+    def wrap(function):
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def checked(*args, **kwargs):
+            # Salt adds some of its own, such as __pub_user.
+            given = {name: value for name, value in kwargs.items() if not name.startswith("__")}
+            raises = given.get("raises") is not False
+            try:
+                call = signature.bind(*args, **given)
+            except TypeError as error:
+                takes = ", ".join(signature.parameters) or "nothing"
+                return _refuse(f"ringfree.{function.__name__} takes {takes}: {error}. {UNTOUCHED}", raises)
+            try:
+                for word in {*words, "raises"}.intersection(call.arguments):
+                    call.arguments[word] = _checked(word, call.arguments[word])
+                return _shown(function(*call.args, **call.kwargs))
+            except CommandExecutionError as error:
+                return _refuse(str(error), raises)
+            except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+                log.exception("ringfree.%s", function.__name__)
+                said = f"{type(error).__name__}: {error}"
+                return _refuse(f"a node answered what cannot be read ({said}); the log has more", raises)
+
+        del checked.__wrapped__  # Salt would look at that one's arguments
+        checked.checks_arguments = True
+        return checked
+
+    return wrap
 
 
 def _ask(nodes, function, arg=(), timeout=ANSWER, kwarg=None):
     """
     Ask nodes and wait as long as they work on the answer.
 
-    Returns ``{"answers": {node: answer}, "faults": [text]}``; a node that does not answer is unknown, never well.
+    Returns ``{"answers": {node: answer}, "faults": [text], "silent": [node]}``; a node that does not answer is unknown,
+    never well.
     """
-    answers, faults = {}, []
+    answers, faults, silent = {}, [], []
     with salt.client.get_local_client(mopts=__opts__) as client:
         found = client.cmd(
             list(nodes),
@@ -105,19 +171,23 @@ def _ask(nodes, function, arg=(), timeout=ANSWER, kwarg=None):
             tgt_type="list",
             timeout=timeout,
             # How long one that has not answered by then has for saying that it still works on it.
-            gather_job_timeout=min(timeout, __opts__["gather_job_timeout"]),
+            gather_job_timeout=min(timeout, max(PATIENCE, __opts__["gather_job_timeout"])),
             kwarg=kwarg or {},
             full_return=True,
         )
     for node in nodes:
-        reply = found.get(node)
+        try:
+            reply = _shown(found.get(node))
+        except RecursionError:
+            reply = {"ret": "answers with what is too deep to be read", "retcode": 1}
         if not isinstance(reply, dict) or "ret" not in reply or reply.get("out") == "no_return":
             faults.append(f"{node}: does not answer: 'salt {node} test.ping'")
+            silent.append(node)
         elif reply.get("retcode", 0) and not isinstance(reply["ret"], dict):
             faults.append(f"{node}: {reply['ret']}")
         else:
             answers[node] = reply["ret"]
-    return {"answers": answers, "faults": faults}
+    return {"answers": answers, "faults": faults, "silent": silent}
 
 
 def _collect_garbage():
@@ -136,9 +206,9 @@ def _refuse(message, raises=True):
     if raises:
         # Only an exception makes salt-run's exit code 1, and salt-run prints its traceback, which says nothing here.
         sys.tracebacklimit = 0
-        raise CommandExecutionError(message)
+        raise CommandExecutionError(_shown(message)) from None
     _say(message)
-    return {"Error": message}
+    return {"Error": _shown(message)}
 
 
 def _sync(minions, timeout=ANSWER):
@@ -160,27 +230,43 @@ def _sync(minions, timeout=ANSWER):
 
 def _say(text):
     """A line for the terminal that runs this; stdout belongs to Salt's own output."""
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{_shown(text)}\n")
     sys.stderr.flush()
+
+
+def _shown(value):
+    """Whatever a node said, as it may be shown on a terminal."""
+    try:
+        printable = _utils("ringfree_command.printable")
+    except (CommandExecutionError, TypeError):
+        # Only words of our own get here: before any node was asked, and in the handler of Ctrl-C.
+        return value
+    return printable(value, lines=True)
 
 
 # --- begin and end of a run -------------------------------------------------------------------------------------------
 
 
 def _lock_path():
-    return os.path.join(__opts__["cachedir"], "ringfree.lock")
+    """The fleet's lock, in a folder that only the master's user enters."""
+    return os.path.join(__opts__["cachedir"], "ringfree", "lock")
 
 
 def _holder():
     """Who holds the fleet's lock, or None; a holder whose process is gone holds nothing."""
+    return _utils("ringfree_process.holder")(_lock_path())
+
+
+def _locked(function, *arguments):
+    """Call a function of the lock; who holds it up is named, and not waited for longer than a few seconds."""
     try:
-        with salt.utils.files.fopen(_lock_path(), "rb") as stream:
-            held = salt.utils.json.loads(stream.read())
-        return held if held["born"] and _utils("ringfree_command.born")(held["pid"]) == held["born"] else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        _utils("ringfree_files.folder")(os.path.dirname(_lock_path()))
+        return _utils(f"ringfree_process.{function}")(_lock_path(), *arguments)
+    except OSError as error:
+        raise CommandExecutionError(f"the fleet's lock: {error}. {UNTOUCHED}") from error
 
 
+@_checks_arguments("minions", "timeout")
 def sync(minions, raises=True, timeout=ANSWER):
     """
     Bring minions the project's modules and the pillar as they are now.
@@ -206,6 +292,7 @@ def sync(minions, raises=True, timeout=ANSWER):
     return _refuse("\n".join(faults), raises) if faults else minions
 
 
+@_checks_arguments("what", "deadline")
 def begin(what="migrate", pillar=None, nodes=None, raises=True, deadline=None):
     """
     Take the fleet's lock, check the pillar and the window, show progress in this terminal until :py:func:`end`.
@@ -236,15 +323,15 @@ def begin(what="migrate", pillar=None, nodes=None, raises=True, deadline=None):
         salt-run ringfree.begin
     """
     _collect_garbage()
+    settings = _settings(pillar)
+    names = _names(nodes, settings)
+    window = settings["window"] if what == "migrate" else {"start": "", "end": ""}
     try:
-        settings = _settings(pillar)
-        names = _names(nodes, settings)
-        window = settings["window"] if what == "migrate" else {"start": "", "end": ""}
         until = _utils("ringfree_window.end")(window, deadline, time.time())
-    except (CommandExecutionError, ValueError) as error:
-        return _refuse(
-            f"{error}. Nothing was touched." if isinstance(error, ValueError) else str(error), raises
-        )
+    except ValueError as error:
+        return _refuse(f"{error}. {UNTOUCHED}", raises)
+    if until:
+        _measured()  # by which each part is judged
     held = _lock(what, names, until)
     if held:
         return _refuse(
@@ -253,7 +340,15 @@ def begin(what="migrate", pillar=None, nodes=None, raises=True, deadline=None):
             f"Nothing was touched.",
             raises,
         )
-    threading.Thread(target=_show, args=(dict(__opts__), os.getpid()), daemon=True).start()
+    word = secrets.token_hex(16)
+    # Salt's loader keeps its __opts__ and __utils__ in context variables, which a new thread lacks
+    # (https://github.com/saltstack/salt/issues/59962).
+    threading.Thread(
+        target=contextvars.copy_context().run,
+        args=(_show, dict(__opts__), word),
+        daemon=True,
+        name=f"{SHOW}{word}",
+    ).start()
     if what not in TO_THE_END:
         _take_interrupts()
     _say(
@@ -269,28 +364,10 @@ def _clock(moment):
 
 def _lock(what, names, until):
     """Take the lock; returns its holder when somebody else has it."""
-    mine = {
-        "pid": os.getpid(),
-        "born": _utils("ringfree_command.born")(os.getpid()),
-        "user": getpass.getuser(),
-        "since": time.time(),
-        "what": what,
-        "nodes": names,
-        "until": until,
-    }
-    path = _lock_path()
-    temporary = f"{path}.new"
-    # One at a time from the look to the write: two runs that both find a lock left behind must not both take it.
-    with salt.utils.files.flopen(f"{path}.guard", "w"):
-        held = _holder()
-        if held:
-            return held
-        with salt.utils.files.fopen(temporary, "w") as stream:
-            salt.utils.json.dump(mine, stream)
-        os.rename(temporary, path)
-    return None
+    return _locked("take", {"what": what, "user": getpass.getuser(), "nodes": names, "until": until})
 
 
+@_checks_arguments()
 def end(nodes=None, pillar=None):
     """
     Say where every node is, release the fleet's lock, stop showing progress.
@@ -316,10 +393,8 @@ def end(nodes=None, pillar=None):
     with salt.utils.event.get_event(
         "master", sock_dir=__opts__["sock_dir"], opts=__opts__, listen=False
     ) as bus:
-        bus.fire_event({"nodes": names}, f"{END}{os.getpid()}")
-    held = _holder()
-    if held and held["pid"] == os.getpid():
-        os.unlink(_lock_path())
+        bus.fire_event({"nodes": names, "word": _end_word()}, f"{END}{os.getpid()}")
+    _utils("ringfree_process.release")(_lock_path())
     return asked["answers"]
 
 
@@ -327,16 +402,14 @@ def end(nodes=None, pillar=None):
 
 
 def _update_lock(change):
-    """Change the lock of the run under way by a function; returns the lock.  Raises when no run is under way."""
-    path = _lock_path()
-    with salt.utils.files.flopen(f"{path}.guard", "w"):
-        held = _holder()
-        if not held:
-            raise CommandExecutionError("no run is under way on this master. Nothing was changed.")
-        change(held)
-        with salt.utils.files.fopen(f"{path}.new", "w") as stream:
-            salt.utils.json.dump(held, stream)
-        os.rename(f"{path}.new", path)
+    """
+    Change the lock of the run under way by a function; returns the lock.  Raises when no run is under way.
+
+    The function is called by another of Salt's loaders, where it does not find its own ``__utils__``.
+    """
+    held = _locked("change", change)
+    if not held:
+        raise CommandExecutionError("no run is under way on this master. Nothing was changed.")
     return held
 
 
@@ -344,6 +417,7 @@ def _by():
     return f"{getpass.getuser()} at {_clock(time.time())}"
 
 
+@_checks_arguments()
 def pause():
     """
     Hold the run under way before the next part of a node's migration, until :py:func:`resume` or :py:func:`abort`.
@@ -358,16 +432,15 @@ def pause():
 
         salt-run ringfree.pause
     """
-    try:
-        held = _update_lock(lambda lock: lock.update(paused=_by()))
-    except CommandExecutionError as error:
-        return _refuse(str(error))
+    by = _by()
+    held = _update_lock(lambda lock: lock.update(paused=by))
     return (
         f"'{held['what']}' will pause before its next part; 'salt-run ringfree.resume' goes on, "
         f"'salt-run ringfree.abort' ends it"
     )
 
 
+@_checks_arguments()
 def resume():
     """
     Let a paused run go on.
@@ -380,12 +453,10 @@ def resume():
 
         salt-run ringfree.resume
     """
-    try:
-        return f"'{_update_lock(lambda lock: lock.update(paused=None))['what']}' goes on"
-    except CommandExecutionError as error:
-        return _refuse(str(error))
+    return f"'{_update_lock(lambda lock: lock.update(paused=None))['what']}' goes on"
 
 
+@_checks_arguments()
 def abort():
     """
     End the run under way: no further step begins, copies are ended, and a node in flight goes back to local storage.
@@ -409,16 +480,14 @@ def abort():
             )
         lock.update(aborted=by, paused=None)
 
-    try:
-        held = _update_lock(change)
-    except CommandExecutionError as error:
-        return _refuse(str(error))
+    held = _update_lock(change)
     asked = _ask(held["nodes"], "ringfree_run.abort", [by], timeout=BRIEF)
     return "\n".join(
         [f"'{held['what']}' ends, and nodes in flight go back to local storage", *asked["faults"]]
     )
 
 
+@_checks_arguments()
 def commit(node):
     """
     Say that a node in flight, on which everything answers, stays on NFS (``ringfree:confirm: manual``).
@@ -436,7 +505,7 @@ def commit(node):
 
         salt-run ringfree.commit node001
     """
-    (name,) = _names(node, _settings())
+    name = _node(node, _settings())
     asked = _ask([name], "ringfree_run.confirm", [getpass.getuser()])
     if not asked["faults"] and not _holder():
         faults = _apply(name, "ringfree.commit")["faults"]
@@ -446,6 +515,7 @@ def commit(node):
     return asked["answers"][name]
 
 
+@_checks_arguments("part")
 def gate(node, part, pillar=None, raises=True):
     """
     Whether a part of a node's migration may begin: not aborted, not paused, confirmed, and enough time for the rest and
@@ -473,7 +543,7 @@ def gate(node, part, pillar=None, raises=True):
     """
     _collect_garbage()
     settings = _settings(pillar)
-    (name,) = _names(node, settings)
+    name = _node(node, settings)
     held = _holder() or {}
     until = held.get("until")
     asked = _ask([name], "ringfree_run.expect", [until])
@@ -485,6 +555,102 @@ def gate(node, part, pillar=None, raises=True):
     if not fault and part == "commit" and told["state"] != "nfs" and settings["confirm"] == "manual":
         fault = _wait_for_confirmation(name, settings["confirm_within"], until)
     return _refuse(fault, raises) if fault else True
+
+
+@_checks_arguments("part")
+def part(node, part, pillar=None, raises=True):
+    """
+    Do a part of a node's migration, and wait for its end.
+
+    Its end is told by the node, and not only by the answer of the job: a minion that is restarted or replaced
+    meanwhile, as by the node's own update, never sends one.  Once the node is back and at rest a dry run says what is
+    left of the part.  That is done then if every container still runs; otherwise the part has failed.
+
+    node
+        The node.
+
+    part
+        ``presync``, ``packages``, ``prepare``, ``cutover`` or ``commit``.
+
+    pillar : None
+        The value of the pillar key ``ringfree``; ``None`` for the master's own.
+
+    raises : True
+        Whether a failure is an exception, or a dictionary with ``Error`` (for orchestrations).
+
+    Returns a dictionary: node to what its states returned.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run ringfree.part node001 presync
+    """
+    settings = _settings(pillar)
+    name = _node(node, settings)
+    done = _apply(name, f"ringfree.{part}", settings["timeout"])
+    if done["silent"]:
+        done = _after_silence(name, part, settings)
+    faults = done["faults"] or (_not_there(name) if part == "commit" else [])
+    failed = _refuse("\n".join(faults), raises) if faults else {}
+    return {**failed, name: done["states"]}
+
+
+def _not_there(node):
+    """That all went well is held against where the node says that it is."""
+    asked = _ask([node], "cloudstor.state")
+    if asked["answers"].get(node) == "nfs":
+        return []
+    return asked["faults"] or [f"{node}: every step said that it went well, and the node is not committed"]
+
+
+def _after_silence(node, part, settings):
+    """What became of a part whose job did not answer; returns what :py:func:`_apply` does."""
+    sls, again = f"ringfree.{part}", part in BEFORE_STOP
+    _say(
+        f"{_clock(time.time())} {node}: the job of {part} did not answer; the node itself is asked what became of it"
+    )
+    for turn in (1, 2):
+        fault = _wait_back(node, settings["rollback"]["idle"] if again else BRIEF)
+        if fault:
+            return {"states": {}, "faults": [fault]}
+        seen = _apply(node, sls, settings["timeout"], test=True)
+        left = [state["__id__"] for state in seen["states"].values() if state["result"] is not True]
+        if seen["faults"] or not left:
+            return seen
+        if not again or turn == 2:
+            break
+        _say(f"{_clock(time.time())} {node}: {part} goes on with: {'; '.join(left)}")
+        done = _apply(node, sls, settings["timeout"])
+        if not done["silent"]:
+            return done
+    return {
+        "states": {},
+        "faults": [
+            f"{node}: the job of {part} was lost, as with a minion that was restarted, before: {'; '.join(left)}"
+        ],
+    }
+
+
+def _wait_back(node, patience):
+    """
+    Wait until a node answers and nothing of its job works on it any more.
+
+    It may be silent for so many seconds; how long it works is its own affair.  Returns what is wrong, or None.
+    """
+    silent_until = time.monotonic() + patience
+    while True:
+        jobs = _ask([node], "saltutil.is_running", ["state.*"], timeout=BRIEF)
+        left = _ask([node], "ringfree_revert.busy", timeout=BRIEF)
+        faults = jobs["faults"] or left["faults"]
+        if not faults:
+            ours = [job for job in jobs["answers"][node] if "ringfree." in repr(job.get("arg"))]
+            if not ours and not left["answers"][node]:
+                return None
+            silent_until = time.monotonic() + patience
+        elif time.monotonic() > silent_until:
+            return faults[0]
+        time.sleep(1)
 
 
 def _wait_for_leave(node, part):
@@ -544,17 +710,26 @@ def _wait_for_confirmation(node, within, until):
 
 
 def _measured_path():
-    return os.path.join(__opts__["cachedir"], "ringfree.measured")
+    return os.path.join(__opts__["cachedir"], "ringfree", "measured")
 
 
 def _measured():
-    """What the parts took on this fleet so far; nothing when that cannot be read."""
+    """What the parts took on this fleet so far; raises when that is damaged."""
+    path = _measured_path()
     try:
-        with salt.utils.files.fopen(_measured_path(), "rb") as stream:
-            found = salt.utils.json.loads(stream.read())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        data = _utils("ringfree_files.read")(path)
+        if data is None:
+            return {}
+        kept = _utils("ringfree_seal.load_json")(data, ["measured"])["measured"]
+        fault = _utils("ringfree_window.fault")(kept)
+    except (OSError, ValueError) as error:
+        fault = str(error)
+    if fault:
+        raise CommandExecutionError(
+            f"{path} is damaged: {fault}. 'rm {path}' removes it: the next runs measure anew, and until then "
+            f"ringfree:window:reserve counts. {UNTOUCHED}"
+        )
+    return kept
 
 
 def _measure(node, part, containers):
@@ -573,19 +748,20 @@ def _measure(node, part, containers):
     if not before or not containers:
         return
     path = _measured_path()
-    with salt.utils.files.flopen(f"{path}.guard", "w"):
-        kept = _utils("ringfree_window.note")(_measured(), before[0], round(now - before[1], 1), containers)
-        with salt.utils.files.fopen(f"{path}.new", "w") as stream:
-            salt.utils.json.dump(kept, stream)
-        os.rename(f"{path}.new", path)
+    try:
+        with _utils("ringfree_process.guard")(path, "measure"):
+            kept = _utils("ringfree_window.note")(
+                _measured(), before[0], round(now - before[1], 1), containers
+            )
+            _utils("ringfree_files.keep")(path, _utils("ringfree_seal.dump_json")({"measured": kept}))
+    except (OSError, CommandExecutionError) as error:  # no reason to hold a node
+        _say(f"{_clock(time.time())} what {node} took is not kept: {error}")
 
 
 def _take_interrupts():
     """Ctrl-C aborts the run in order: what is in flight goes back. A second one leaves everything as it is."""
     if threading.current_thread() is not threading.main_thread():
         return
-    # Salt's loader keeps its __opts__ and __utils__ in context variables, which a new thread lacks
-    # (https://github.com/saltstack/salt/issues/59962).
     pid, context = os.getpid(), contextvars.copy_context()
 
     def interrupted(number, frame):
@@ -604,32 +780,81 @@ def _take_interrupts():
 # --- progress ---------------------------------------------------------------------------------------------------------
 
 
-def _show(opts, pid=None):
-    """Print progress as it happens, until the run of a process ends; for ever without one."""
+def _end_word():
+    """The word that ends the show of this process, or None where it has none."""
+    names = [thread.name for thread in threading.enumerate() if thread.name.startswith(SHOW)]
+    return names[-1].removeprefix(SHOW) if names else None
+
+
+def _show(opts, word=None):
+    """Print progress as it happens, until the run that has this word ends; for ever without one."""
+    ignored = 0
     with salt.utils.event.get_event("master", sock_dir=opts["sock_dir"], opts=opts, listen=True) as bus:
         while True:
             event = bus.get_event(wait=1, full=True, tag="ringfree/", auto_reconnect=True)
             if event is None:
                 continue
-            if pid and event["tag"] == f"{END}{pid}":
-                return
-            if event["tag"].startswith(PROGRESS):
-                _say(_line(event["data"].get("data", {})))
+            if event["tag"].startswith(END):
+                if word and _is_end(event, word):
+                    break
+            elif event["tag"].startswith(PROGRESS):
+                told = _told(event)
+                ignored += told is None
+                if told:
+                    _say(_line(told))
+                elif (
+                    str(ignored).strip("0") == "1"
+                ):  # 1, 10, 100: whoever sends many does not fill the screen
+                    _say(_ignored(ignored, event["tag"]))
+    if ignored:
+        _say(_ignored(ignored))
 
 
-def _line(data):
+def _is_end(event, word):
+    return isinstance(event["data"], dict) and event["data"].get("word") == word
+
+
+def _ignored(count, tag=None):
+    """What is said of events that are none; the tag of the last one."""
+    last = f", the last one as {tag.removeprefix(PROGRESS)[:SHOWN]}" if tag else ""
+    said = f"{count} events were ignored that are not what a node says of itself{last}"
+    return _utils("ringfree_command.printable")(f"{_clock(time.time())} {said}")
+
+
+def _told(event):
+    """
+    The progress that a minion tells of itself; None for any other event.
+
+    The tag and what is in the event are the minion's own words, its ``id`` is the master's.
+    """
+    data, minion = event["data"], event["tag"].removeprefix(PROGRESS)
+    told = data.get("data") if isinstance(data, dict) else None
+    if not isinstance(told, dict) or not data.get("id") == minion == told.get("node"):
+        return None
+    kinds = {"step": str, "phase": str, "at": (int, float), "container": (int, str), "note": str}
+    needed = ("step", "phase", "at")
+    for key, kind in kinds.items():
+        value = told.get(key)
+        if not isinstance(value, kind) and (key in needed or value is not None):
+            return None
+    # Also no truth value, and no number that is none.
+    return told if type(told["at"]) is not bool and 0 <= told["at"] < LAST else None
+
+
+def _line(told):
     """One line of progress."""
-    clock = time.strftime("%H:%M:%S", time.localtime(data.get("at", time.time())))
+    clock = time.strftime("%H:%M:%S", time.localtime(told["at"]))
     words = {"intent": "...", "done": "done", "verified": "ok", "failed": "FAILED"}
-    parts = [clock, str(data.get("node", "")), str(data.get("step", ""))]
-    if data.get("container") is not None:
-        parts.append(str(data["container"]))
-    parts.append(words.get(data.get("phase"), str(data.get("phase"))))
-    if data.get("note"):
-        parts.append(str(data["note"]))
-    return " ".join(parts)
+    parts = [clock, told["node"], told["step"]]
+    if told.get("container") is not None:
+        parts.append(str(told["container"]))
+    parts.append(words.get(told["phase"], told["phase"]))
+    if told.get("note"):
+        parts.append(told["note"])
+    return _utils("ringfree_command.printable")(" ".join(part[:SHOWN] for part in parts))
 
 
+@_checks_arguments()
 def watch():
     """
     Show the progress of whatever runs, in another terminal than its own, until Ctrl-C.
@@ -651,6 +876,7 @@ def watch():
 # --- before -----------------------------------------------------------------------------------------------------------
 
 
+@_checks_arguments()
 def silence(nodes, pillar=None, raises=True):
     """
     Stop the monitoring services (``ringfree:monitoring``) when at least one node is still to move; else leave them.
@@ -686,16 +912,26 @@ def silence(nodes, pillar=None, raises=True):
     return _refuse("\n".join(done["faults"]), raises) if done["faults"] else done["said"]
 
 
-def _apply(minion, sls):
-    """Apply an SLS to a minion.  Returns ``{"faults": [text], "said": text}``."""
-    asked = _ask([minion], "state.sls", [sls], kwarg={"queue": QUEUE})
+def _apply(minion, sls, timeout=ANSWER, test=False):
+    """
+    Apply an SLS to a minion, from the environment base and in the mode that is said here, whatever its configuration
+    says.
+
+    Returns ``{"states": {state: result}, "faults": [text], "said": text, "silent": bool}``.
+    """
+    kwarg = {"queue": QUEUE, "test": test, "saltenv": "base"}
+    asked = _ask([minion], "state.sls", [sls], timeout=timeout, kwarg=kwarg)
     states = asked["answers"].get(minion)
-    if not isinstance(states, dict):
-        return {"faults": asked["faults"] or [f"{minion}: {states}"], "said": ""}
-    faults = [state["comment"] for state in states.values() if state["result"] is False]
-    return {"faults": faults, "said": "\n".join(state["comment"] for state in states.values())}
+    if not isinstance(states, dict) or not states:
+        faults = asked["faults"] or [f"{minion}: {states or f'it ran no state of {sls}'}"]
+        return {"states": {}, "faults": faults, "said": "", "silent": bool(asked["silent"])}
+    good = (True, None) if test else (True,)  # live, None is a state that was not run
+    faults = [state["comment"] for state in states.values() if state["result"] not in good]
+    said = "\n".join(state["comment"] for state in states.values())
+    return {"states": states, "faults": faults, "said": said, "silent": False}
 
 
+@_checks_arguments()
 def preflight(nodes=None, pillar=None, raises=True):
     """
     Look at everything that could stop a migration, on all nodes, before anything changes.
@@ -718,16 +954,13 @@ def preflight(nodes=None, pillar=None, raises=True):
 
         salt-run ringfree.preflight
     """
-    try:
-        settings = _settings(pillar)
-        names = _names(nodes, settings)
-    except CommandExecutionError as error:
-        return _refuse(str(error), raises)
+    settings = _settings(pillar)
+    names = _names(nodes, settings)
     # An orchestration has a step for this.
     silent = _sync(names) if raises else []
     silent = silent or _wait_rest(names)
     asked = _ask(names, "ringfree_preflight.look") if not silent else {"answers": {}, "faults": []}
-    findings = silent + asked["faults"]
+    findings = _check_master() + silent + asked["faults"]
     reports = {}
     for node, report in asked["answers"].items():
         if not isinstance(report, dict):
@@ -735,7 +968,11 @@ def preflight(nodes=None, pillar=None, raises=True):
             continue
         reports[node] = report
         findings += [f"{node}: {finding}" for finding in report["findings"]]
-    findings += _across(reports) + _check_monitoring(settings)
+    files = _served()
+    findings += files["faults"] + _strangers(files, reports)
+    findings += (
+        _twice(reports) + _room(reports) + _unlike_confs(reports) + _check_monitoring(settings, files, raises)
+    )
     if findings:
         lines = [
             f"Preflight found {len(findings)} reasons not to migrate. Nothing was stopped and nothing was changed."
@@ -744,26 +981,144 @@ def preflight(nodes=None, pillar=None, raises=True):
     return {node: report["notes"] for node, report in reports.items()}
 
 
-def _across(reports):
-    """What only shows when the nodes are looked at together: they share confs, private areas and the SAN's room."""
-    findings = []
-    for key, what in (("ctid", "container id"), ("name", "container name"), ("ip", "IP address")):
-        seen = {}
-        for node, report in reports.items():
-            for ctid, entry in report["containers"].items():
-                values = {"ctid": [ctid], "name": [entry["name"]], "ip": entry["ip"]}[key]
-                for value in values:
-                    if value:
-                        seen.setdefault(str(value), set()).add(f"{node}/{ctid}")
-        for value, places in seen.items():
-            if len(places) > 1:
-                findings.append(f"{', '.join(sorted(places))}: the same {what} {value}")
-    for kind in ("bytes", "inodes"):
-        need = sum(report["need"].get(kind, 0) for report in reports.values())
-        free = min((report["free"][kind] for report in reports.values() if report["free"]), default=None)
-        if free is not None and need > free:
-            findings.append(f"the SAN has {_amount(free, kind)} free and {_amount(need, kind)} are needed")
+def _check_master():
+    """What the master's own configuration would make of a run."""
+    test = __opts__.get("test") and salt.config.master_config(__opts__["conf_file"])["test"]
+    return _utils("ringfree_settings.of_master")(__opts__, test)
+
+
+def _served():
+    """
+    Our files as the master serves them.
+
+    Returns ``{"sums": {name: SHA-256 of each module}, "faults": [text]}``, with a fault for each file that lies in the
+    way of one of ours.
+    """
+    server = salt.fileserver.Fileserver(__opts__)
+    ours, is_module = _utils("ringfree_settings.tree"), _utils("ringfree_settings.is_ours")
+    home = _home(server.find_file(ANCHOR, "base"))
+    sums, faults = {}, []
+    for name in filter(ours, server.file_list({"saltenv": "base"})):
+        found = server.find_file(name, "base")
+        if _home(found) != home and (home[0] != "roots" or os.path.exists(os.path.join(home[1], name))):
+            faults.append(
+                f"salt://{name} comes from {found['path']}, which lies in the way of this project's file in "
+                f"{home[1]}: rename the one, or have the other come first (file_roots, fileserver_backend)"
+            )
+        if is_module(name):
+            sums[name] = _sum(found["path"])
+    return {"sums": sums, "faults": faults or _old(sums)}
+
+
+def _sum(path):
+    try:
+        with salt.utils.files.fopen(path, "rb") as stream:
+            return hashlib.sha256(stream.read()).hexdigest()
+    except OSError:
+        return None
+
+
+def _old(sums):
+    """What the master itself has loaded and is not as it is served."""
+    beside = os.path.dirname(sys.modules[_utils("ringfree_files.write").__module__].__file__)
+    loaded = {
+        name: __file__ if name.startswith("_runners/") else os.path.join(beside, os.path.basename(name))
+        for name in sums
+        if name.startswith(("_runners/", "_utils/"))
+    }
+    return [
+        f"{path} is not {name} as this master serves it: 'salt-run saltutil.sync_all' brings it; else something lies "
+        f"in its way (module_dirs, runner_dirs, utils_dirs of the master)"
+        for name, path in loaded.items()
+        if _sum(path) != sums[name]
+    ]
+
+
+def _home(found):
+    """The backend and the folder that a file of the file server comes from."""
+    return found.get("back"), found["path"].removesuffix(found["rel"]).rstrip("/")
+
+
+def _strangers(files, reports):
+    """What minions load in the place of our files; not where these are the wrong ones already."""
+    sums = {name: sum_ for name, sum_ in files["sums"].items() if not name.startswith("_runners/")}
+    if files["faults"]:
+        return []
+    return [
+        f"{minion}: {fault}"
+        for minion, report in reports.items()
+        for fault in _utils("ringfree_settings.strangers")(sums, report["loaded"])
+    ]
+
+
+#: What two containers may not have the same, and what would come of it.
+ONCE = {
+    "container id": "the SAN has one place for both; give one of them another id, or the nodes exports of their own "
+    "({node} in ringfree:shares)",
+    "container name": "once the nodes share their confs it would mean another container on each of them; rename one: "
+    "'vzctl set CTID --name NAME --save'",
+    "IP address": "both run, and after its stop one of them may not get it again; take it from one: 'vzctl set CTID "
+    "--ipdel ADDRESS --save'",
+}
+
+
+def _twice(reports):
+    """What two containers have and may not; where nothing comes of it, it becomes a note of their nodes."""
+    seen, findings = {}, {}
+    for node, report in reports.items():
+        for ctid, entry in report["containers"].items():
+            for what, scope, value in _unique(ctid, entry, report.get("shares", {})):
+                seen.setdefault((what, scope, value), {})[f"{node}/{ctid}"] = entry
+    for (what, _, value), places in seen.items():
+        said = f"{', '.join(sorted(places))}: the same {what} {value}"
+        if what == "IP address" and sum(entry["running"] for entry in places.values()) < 2 <= len(places):
+            for node in sorted({place.partition("/")[0] for place in places}):
+                reports[node]["notes"].append(f"{said}; no more than one of them runs")
+        elif len(places) > 1:
+            findings[f"{said}: {ONCE[what]}"] = None
+    return list(findings)
+
+
+def _unique(ctid, entry, shares):
+    """What no other container may have, and among whom: `(what, among, value)` each."""
+    # A node with exports of its own shares nothing; and a NAME counts only where vzctl has a link for it.
+    found = [("container id", shares.get(name), str(ctid)) for name in ("private", "conf")]
+    found += [("container name", shares.get("conf"), entry["known_as"])] if entry["known_as"] else []
+    return found + [("IP address", None, address.partition("/")[0]) for address in entry["ip"]]
+
+
+def _room(reports):
+    """Whether each SAN has room for what all nodes bring to it together."""
+    findings, servers = [], {}
+    for report in reports.values():
+        if report["free"]:
+            server = report.get("shares", {}).get("private", "").partition(":")[0]
+            servers.setdefault(server, []).append(report)
+    for server, bringing in servers.items():
+        for kind in ("bytes", "inodes"):
+            need = sum(report["need"].get(kind, 0) for report in bringing)
+            known = [report["free"][kind] for report in bringing if report["free"].get(kind) is not None]
+            if known and need > min(known):
+                findings.append(
+                    f"the SAN {server} has {_amount(min(known), kind)} free and {_amount(need, kind)} are needed"
+                )
     return findings
+
+
+def _unlike_confs(reports):
+    """Samples, scripts and the like that differ between nodes of one conf share: the second one could not move."""
+    seen = {}
+    for node, report in sorted(reports.items()):
+        confs = report.get("confs") or {"share": "", "files": {}}
+        for name, content in confs["files"].items():
+            seen.setdefault((confs["share"], name), {}).setdefault(content, []).append(node)
+    return [
+        f"{name} differs between {' and '.join(', '.join(nodes) for nodes in alike.values())}, which are to have the "
+        f"one conf share {share}: make them equal, mode included, or give each node a share of its own (pillar "
+        f"ringfree:shares:conf:export, such as {share}/{{node}})"
+        for (share, name), alike in sorted(seen.items())
+        if len(alike) > 1
+    ]
 
 
 def _amount(number, kind):
@@ -809,22 +1164,36 @@ def _earlier(known, answers):
     ]
 
 
-def _check_monitoring(settings):
-    """The monitoring host answers and knows its services."""
+def _check_monitoring(settings, files, sync):
+    """The monitoring host answers, knows its services, and runs states as it is told to."""
     wanted = settings["monitoring"]
     if not wanted["services"]:
         return []
-    asked = _ask([wanted["host"]], "service.get_all")
+    host = wanted["host"]
+    away = _sync([host]) if sync else []
+    if away:
+        return away
+    asked = _ask([host], ["service.get_all", "ringfree_preflight.salt_settings"], [[], []])
     if asked["faults"]:
         return asked["faults"]
-    known = asked["answers"][wanted["host"]]
-    missing = [service for service in wanted["services"] if service not in known]
-    return [
-        f"{wanted['host']}: there is no service {service} (ringfree:monitoring:services)"
-        for service in missing
+    known, report = asked["answers"][host].values()
+    if not isinstance(report, dict):
+        return [f"{host}: {report}"]
+    findings = [f"{host}: {finding}" for finding in report["findings"]] + _strangers(files, {host: report})
+    return findings + [
+        f"{host}: there is no service {service} (ringfree:monitoring:services)"
+        for service in wanted["services"]
+        if not _unit_files(service).intersection(known)
     ]
 
 
+def _unit_files(service):
+    """The names under which Salt lists a service: without its suffix, and an instance by its template."""
+    name = service.removesuffix(".service")
+    return {name, f"{name.partition('@')[0]}@"} if "@" in name else {name}
+
+
+@_checks_arguments()
 def plan(nodes=None):
     """
     The dry run: preflight, then what every step of the migration would change on every node.  Changes nothing.
@@ -848,7 +1217,7 @@ def plan(nodes=None):
             [node],
             "state.sls",
             [",".join(f"ringfree.{part}" for part in PARTS)],
-            kwarg={"test": True, "queue": QUEUE},
+            kwarg={"test": True, "queue": QUEUE, "saltenv": "base"},
         )
         lines += [
             f"{node}:",
@@ -878,6 +1247,7 @@ def _planned(step):
     return lines
 
 
+@_checks_arguments()
 def wait_idle(nodes, pillar=None, raises=True):
     """
     Prove that nothing of an earlier job works on nodes any more; end what does not end by itself.
@@ -925,6 +1295,7 @@ def wait_idle(nodes, pillar=None, raises=True):
 # --- cleanup ----------------------------------------------------------------------------------------------------------
 
 
+@_checks_arguments()
 def consent(*nodes):
     """
     Show what a cleanup would move aside or delete on nodes, and give the word for it.
@@ -983,6 +1354,7 @@ def _cleanup_line(item):
     return f"  {item['action']:<10}  {item['path']} ({what[item['kind']]}): {', '.join(words)}"
 
 
+@_checks_arguments("word")
 def consented(word, nodes, pillar=None, raises=True):
     """
     Begin a cleanup with a consent, on all of its nodes or on none.
@@ -1023,6 +1395,7 @@ def consented(word, nodes, pillar=None, raises=True):
 # --- from one SAN to the other ----------------------------------------------------------------------------------------
 
 
+@_checks_arguments("to", "accept_age", "max_age")
 def failover_plan(to, nodes=None, accept_age=False, max_age=None, pillar=None, raises=True):
     """
     What a failover would do on each node, and what would be lost.  Changes nothing.
@@ -1053,10 +1426,7 @@ def failover_plan(to, nodes=None, accept_age=False, max_age=None, pillar=None, r
 
         salt-run ringfree.failover_plan secondary
     """
-    try:
-        names = _names(nodes, _settings(pillar))
-    except CommandExecutionError as error:
-        return _refuse(str(error), raises)
+    names = _names(nodes, _settings(pillar))
     findings = _sync(names) if raises else []
     asked = (
         {"answers": {}, "faults": []}
@@ -1078,6 +1448,7 @@ def failover_plan(to, nodes=None, accept_age=False, max_age=None, pillar=None, r
     return "\n".join(lines)
 
 
+@_checks_arguments()
 def failover_gate(node, before, pillar=None, raises=True):
     """
     Whether a node may leave its SAN: no other job works on it, and while the SAN answers the nodes before have arrived.
@@ -1103,7 +1474,9 @@ def failover_gate(node, before, pillar=None, raises=True):
         salt-run ringfree.failover_gate node002 '["node001"]'
     """
     _collect_garbage()
-    (name,) = _names(node, _settings(pillar))
+    settings = _settings(pillar)
+    name = _node(node, settings)
+    before = _checked("before", before, settings["nodes"])
     busy = _wait_rest([name])
     if busy:
         return _refuse("\n".join(busy), raises)
@@ -1119,6 +1492,7 @@ def failover_gate(node, before, pillar=None, raises=True):
     return True
 
 
+@_checks_arguments()
 def replication(nodes=None):
     """
     Which SAN each node uses, and how old the copy of its containers on the other one is.
@@ -1145,6 +1519,7 @@ def replication(nodes=None):
 # --- after ------------------------------------------------------------------------------------------------------------
 
 
+@_checks_arguments()
 def status(nodes=None):
     """
     Where every container is now, and what the journals say.
@@ -1164,6 +1539,7 @@ def status(nodes=None):
     return {**asked["answers"], **({"faults": asked["faults"]} if asked["faults"] else {})}
 
 
+@_checks_arguments()
 def report(nodes=None):
     """
     A table: node, container, name, store, health checks now, downtime in the migration.
@@ -1201,6 +1577,7 @@ def report(nodes=None):
 # --- a node that booted without its share, and a container that changes its node --------------------------------------
 
 
+@_checks_arguments()
 def bring_up(nodes=None):
     """
     Bring up committed nodes that booted while the SAN was away: shares, vz, and the containers that were to start.
@@ -1236,6 +1613,7 @@ def _brought(done):
     return " ".join([f"{', '.join(words) or 'nothing to do'}.", *left, done["now"]])
 
 
+@_checks_arguments("ctid", "dead")
 def move_owner(ctid, to, dead=None):
     """
     Make a container on the share another node's, so that it can start there.  It has to be down.
@@ -1261,10 +1639,7 @@ def move_owner(ctid, to, dead=None):
         salt-run ringfree.move_owner 101 to=node002
     """
     settings = _settings()
-    (to,) = _names(to, settings)
-    if not str(ctid).isdecimal():
-        _refuse(f"'{ctid}' is no container id. Nothing was changed.")
-    ctid = int(ctid)
+    to = _node(to, settings)
     owner = _one(to, "ringfree_owner.records").get(ctid)
     if not owner:
         _refuse(f"container {ctid} has no owner record on the share: the first node that starts it owns it")

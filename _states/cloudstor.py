@@ -5,16 +5,23 @@ Each one probes, says under ``test=True`` exactly what it would do, acts, and re
 to NFS the states of a migration find nothing to do.
 """
 
+import logging
 import os
 import time
 
 from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
 
 __virtualname__ = "cloudstor"
 
 LEAST = 60  # seconds: with less left, a deadline could pass between two parts of a migration that continues
 GRACE = 300  # seconds that the master has to keep a run's deadline before the node does it alone
 FAULTS = (CommandExecutionError, OSError)  # what ends as a failed state with a sentence
+
+
+def __init__(opts):
+    __utils__["ringfree_command.carry"](globals())
 
 
 def __virtual__():
@@ -234,7 +241,7 @@ def owned(name):
 
 def snapshotted(name):
     """
-    The conf directory is kept as vz-scripts.tar.gz and vz.conf beside it, as they were before this migration.
+    The conf directory is kept as an archive beside it, and so is vz.conf, as they were before this migration.
 
     name
         A sentence for people.
@@ -248,14 +255,15 @@ def snapshotted(name):
     try:
         if __salt__["cloudstor.reached"]("snapshot"):
             return _end(ret, "The confs were kept when this migration began.")
-        ret["changes"] = {"snapshot": {"old": "", "new": "vz-scripts.tar.gz and vz.conf"}}
+        paths = [__salt__["ringfree_snapshot.path"](), __salt__["ringfree_snapshot.vz_conf_path"]()]
+        ret["changes"] = {"snapshot": {"old": "", "new": ", ".join(paths)}}
         if __opts__["test"]:
             return _end(ret, "The confs would be kept.", None)
         _mark("snapshot", "intent")
-        kept = __salt__["cloudstor.snapshot"]()
+        kept = __salt__["ringfree_snapshot.make"]()
         ret["changes"]["snapshot"]["new"] = ", ".join(f"{path} ({size} bytes)" for path, size in kept.items())
         _mark("snapshot", "verified", note=", ".join(kept))
-        return _end(ret, "The confs were kept and read back.")
+        return _end(ret, "The confs were kept, with their check sums, and read back.")
     except FAULTS as error:
         return _failed(ret, error)
 
@@ -560,6 +568,10 @@ def reverted(name, data=None, committed=True):
         return _end(ret, __salt__["cloudstor.whereabouts"]())
     except FAULTS as error:
         return _failed(ret, error)
+    except Exception as error:
+        # What nobody thought of is said like anything else, with where the containers are.
+        log.exception("the way back failed")
+        return _failed(ret, f"{type(error).__name__}: {error}")
 
 
 # --- a node that boots, and who may start what ------------------------------------------------------------------------
@@ -683,3 +695,27 @@ def no_conflicts(name):
     if found:
         return _end(ret, " ".join(f"{text.rstrip('.')}." for text in found), False)
     return _end(ret, "Each container is one node's.")
+
+
+def scripts_known(name):
+    """
+    Nothing on the conf share is run here that neither this node nor the pillar knows.
+
+    Only looks; fails with a sentence for each file.
+
+    name
+        A sentence for people.
+
+    .. code-block:: yaml
+
+        Nobody else's scripts run here:
+          cloudstor.scripts_known: []
+    """
+    ret = _ret(name)
+    try:
+        found = __salt__["ringfree_scripts.unknown"]()
+    except FAULTS as error:
+        found = [str(getattr(error, "error", None) or error)]
+    if found:
+        return _end(ret, " ".join(f"{text.rstrip('.')}." for text in found), False)
+    return _end(ret, "All scripts on the conf share are known.")

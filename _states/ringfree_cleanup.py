@@ -7,6 +7,10 @@ from salt.exceptions import CommandExecutionError
 __virtualname__ = "ringfree_cleanup"
 
 
+def __init__(opts):
+    __utils__["ringfree_command.carry"](globals())
+
+
 def __virtual__():
     if "ringfree_cleanup.plan" in __salt__ and "vz.status" in __salt__:
         return __virtualname__

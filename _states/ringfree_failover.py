@@ -9,6 +9,10 @@ __virtualname__ = "ringfree_failover"
 FAULTS = (CommandExecutionError, OSError)  # what ends as a failed state with a sentence
 
 
+def __init__(opts):
+    __utils__["ringfree_command.carry"](globals())
+
+
 def __virtual__():
     if "ringfree_failover.look" in __salt__ and "vz.status" in __salt__:
         return __virtualname__

@@ -15,6 +15,10 @@ __virtualname__ = "ringfree_keep"
 FAULTS = (CommandExecutionError, OSError, ValueError)  # what ends as a failed state with a sentence
 
 
+def __init__(opts):
+    __utils__["ringfree_command.carry"](globals())
+
+
 def __virtual__():
     if "ringfree_keep.store" in __salt__:
         return __virtualname__
@@ -95,6 +99,21 @@ def ssh(name):
           ringfree_keep.ssh: []
     """
     return _keep(name, "ssh", "local", "nfs")
+
+
+def modes(name):
+    """
+    What is kept of the node is nobody else's to read: its snapshot, its journal, the lists of changed files.
+
+    name
+        A sentence for people.
+
+    .. code-block:: yaml
+
+        Nobody else reads what is kept:
+          ringfree_keep.modes: []
+    """
+    return _keep(name, "modes", "local", "nfs")
 
 
 def deadman(name):

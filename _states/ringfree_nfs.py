@@ -9,6 +9,10 @@ __virtualname__ = "ringfree_nfs"
 FAULTS = (CommandExecutionError, OSError)  # what ends as a failed state with a sentence
 
 
+def __init__(opts):
+    __utils__["ringfree_command.carry"](globals())
+
+
 def __virtual__():
     if "ringfree_nfs.variables" in __salt__:
         return __virtualname__

@@ -16,6 +16,10 @@ FAULTS = (CommandExecutionError, OSError)  # what ends as a failed state with a 
 ON_NFS = "The node is on NFS; the migration leaves it alone."
 
 
+def __init__(opts):
+    __utils__["ringfree_command.carry"](globals())
+
+
 def __virtual__():
     if "vz.status" in __salt__:
         return __virtualname__
@@ -201,6 +205,40 @@ def manifested(name):
         return _failed(ret, error)
 
 
+def fingerprinted(name):
+    """
+    What the containers have that are about to move is written down: mounts, listeners, addresses, routes, daemons.
+
+    It is looked at once more right before they are stopped (:py:func:`stopped`), and they have to have it again once
+    they are started.  A container of which the node cannot see what it has moves all the same.
+
+    name
+        A sentence for people.
+
+    .. code-block:: yaml
+
+        What the containers have is written down:
+          vz.fingerprinted: []
+    """
+    ret = _ret(name)
+    try:
+        if _committed():
+            return _end(ret, ON_NFS)
+        known = __salt__["ringfree_fingerprint.taken"]()
+        there = set(__salt__["cloudstor.on_nfs"]())
+        todo = [ctid for ctid in __salt__["cloudstor.to_move"]() if ctid not in known and ctid not in there]
+        seen = __salt__["ringfree_fingerprint.take"](todo, test=__opts__["test"])
+        notes = "".join(f" {note}" for note in seen["notes"])
+        if not seen["containers"]:
+            return _end(ret, f"It is written down what {len(known)} containers have.{notes}")
+        ret["changes"] = {"fingerprint": {"old": None, "new": f"what {seen['containers']} containers have"}}
+        if __opts__["test"]:
+            return _end(ret, f"What {seen['containers']} containers have would be written down.{notes}", None)
+        return _end(ret, f"What {seen['containers']} containers have was written down.{notes}")
+    except FAULTS as error:
+        return _failed(ret, error)
+
+
 def packages_updated(name, node=True, containers=True):
     """
     The packages of the node and of every running container were brought up to date in this migration.
@@ -287,6 +325,7 @@ def stopped(name):
             if note:
                 killed.append(f" Container {ctid} was {note}.")
 
+        notes = "".join(f" {note}" for note in __salt__["ringfree_fingerprint.take"](todo)["notes"])
         _mark("stop", "intent", note=f"{len(todo)} containers")
         for ctid in todo:
             _mark("stop", "intent", container=ctid)
@@ -297,7 +336,7 @@ def stopped(name):
             down,
         )
         _mark("stop", "verified")
-        return _end(ret, f"{len(todo)} containers were stopped.{''.join(killed)}")
+        return _end(ret, f"{len(todo)} containers were stopped.{''.join(killed)}{notes}")
     except FAULTS as error:
         return _failed(ret, error)
 
@@ -347,7 +386,8 @@ def restarted(name):
 
 def running(name, first=False):
     """
-    The containers of the manifest run from NFS, proved from mountinfo, and their services answer.
+    The containers of the manifest run from NFS, proved from mountinfo, their services answer, and they have again what
+    they had before.
 
     name
         A sentence for people.

@@ -19,7 +19,6 @@ import hmac
 import json
 import os
 import re
-import stat
 import time
 
 VERSION = 1
@@ -40,6 +39,7 @@ NETWORK = (
     "ocfs2",
     "glusterfs",
 )
+LAST = 1 << 36  # seconds since the epoch that are no time of a cleanup any more
 STAMP = re.compile(r"^\d{8}-\d{6}$")
 DAY = 86400
 
@@ -56,43 +56,40 @@ def folder_names():
 # --- the record -------------------------------------------------------------------------------------------------------
 
 
-def load(data):
+def new():
     """
-    Read the record's file.
+    The record of a node on which nothing was moved.
 
-    data
-        Bytes, or ``None`` when there is no file.
-
-    Returns the record.  Raises ValueError for a damaged one: what cannot be read must not look like nothing.
+    Returns a dictionary.
     """
-    if data is None:
-        return {"version": VERSION, "areas": []}
-    record = json.loads(data)
-    if not isinstance(record, dict) or record.get("version") != VERSION:
-        raise ValueError(f"it is no record of version {VERSION}")
-    wanted = {"kind": str, "source": str, "kept": str, "inode": int, "bytes": int, "files": int}
-    for area in record.get("areas", [None]):
-        if not isinstance(area, dict) or area.get("state") not in STATES:
-            raise ValueError("an area is of the wrong kind")
-        if not all(isinstance(area.get(key), kind) for key, kind in wanted.items()):
-            raise ValueError("an area lacks what it must say")
-        if not isinstance(area.get("since"), (int, float)) or not isinstance(
-            area.get("ctid"), (int, type(None))
-        ):
-            raise ValueError("an area lacks what it must say")
-    return record
+    return {"version": VERSION, "areas": []}
 
 
-def dump(record):
+def fault(record):
     """
-    The record as text for its file.
+    What keeps a dictionary from being a record.
 
     record
-        The record.
+        The dictionary, with all keys of a :py:func:`new` one.
 
-    Returns bytes.
+    Returns text, or ``None``.
     """
-    return json.dumps(record, indent=1, sort_keys=True).encode() + b"\n"
+    if record["version"] != VERSION:
+        return f"it is no record of version {VERSION}"
+    if not isinstance(record["areas"], list):
+        return "its areas are of the wrong kind"
+    wanted = {"kind": str, "source": str, "kept": str, "inode": int, "bytes": int, "files": int}
+    for area in record["areas"]:
+        if not isinstance(area, dict) or area.get("state") not in STATES:
+            return "an area is of the wrong kind"
+        since = area.get("since")
+        if not all(isinstance(area.get(key), kind) for key, kind in wanted.items()) or not (
+            isinstance(since, (int, float)) and 0 <= since < LAST
+        ):
+            return "an area lacks what it must say"
+        if not isinstance(area.get("ctid"), (int, type(None))):
+            return "an area lacks what it must say"
+    return None
 
 
 def changed(record, kept, state, now):
@@ -236,7 +233,7 @@ def incomplete(measured, synced, missing, present):
     afterwards, and that the copy still has most of the files.
 
     measured
-        What :py:func:`measure` says of the local area.
+        What ``measure`` in ``_utils/ringfree_tree.py`` says of the local area.
 
     synced
         When the final copy began, or ``None`` when the journal knows of no verified one.
@@ -339,87 +336,3 @@ def consent_fault(given, word, now, nodes=None, found=None):
     if found is not None and found != given["digest"]:
         return f"what would be removed is not what the consent '{word}' was given for"
     return None
-
-
-# --- directories ------------------------------------------------------------------------------------------------------
-
-
-def open_folder(path, above=None):
-    """
-    Open a directory; no part of the path may be a symbolic link.
-
-    path
-        The path; absolute unless ``above`` is given.
-
-    above : None
-        An open directory that the path starts from.
-
-    Returns a file descriptor.  Raises OSError.
-    """
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    handle = os.open("/", flags) if above is None else os.dup(above)
-    for name in filter(None, path.split("/")):
-        below = None
-        try:
-            below = os.open(name, flags, dir_fd=handle)
-        finally:
-            os.close(handle)
-        handle = below
-    return handle
-
-
-def measure(handle):
-    """
-    What lies in a directory on local disk, without the directory itself.
-
-    handle
-        The open directory.
-
-    Returns ``{"files": number of entries, "bytes": allocated, "newest": seconds, "newest_name": text}``; ``newest`` is
-    when an entry was last changed in any way, its ctime, which nobody can set back.
-    """
-    found = {"files": 0, "bytes": 0, "newest": 0, "newest_name": ""}
-    linked = set()
-    for here, folders, files, below in os.fwalk(".", dir_fd=handle, follow_symlinks=False):
-        for name in folders + files:
-            info = os.stat(name, dir_fd=below, follow_symlinks=False)
-            found["files"] += 1
-            if info.st_nlink == 1 or stat.S_ISDIR(info.st_mode) or info.st_ino not in linked:
-                found["bytes"] += info.st_blocks * 512
-            linked.add(info.st_ino)
-            if info.st_ctime > found["newest"]:
-                path = os.path.normpath(os.path.join(here, name))
-                found.update(
-                    newest=info.st_ctime, newest_name=os.fsencode(path).decode("utf-8", "backslashreplace")
-                )
-    return found
-
-
-def remove(above, name, inode):
-    """
-    Delete a directory and all that is in it: never through a symbolic link, never on another file system.
-
-    above
-        The open directory that it is in.
-
-    name
-        Its name there.
-
-    inode
-        Its inode: any other directory of that name stays.
-
-    Returns nothing.  Raises OSError, also for what is no such directory; a second try goes on where that left off.
-    """
-    info = os.stat(name, dir_fd=above, follow_symlinks=False)
-    device = os.fstat(above).st_dev
-    if not stat.S_ISDIR(info.st_mode) or info.st_ino != inode or info.st_dev != device or "/" in name:
-        raise OSError(f"{name} is not the directory that was to be deleted")
-    for here, folders, files, below in os.fwalk(name, topdown=False, dir_fd=above, follow_symlinks=False):
-        if os.fstat(below).st_dev != device:
-            raise OSError(f"{here} is on another file system")
-        for entry in files:
-            os.unlink(entry, dir_fd=below)
-        for entry in folders:
-            linked = stat.S_ISLNK(os.stat(entry, dir_fd=below, follow_symlinks=False).st_mode)
-            (os.unlink if linked else os.rmdir)(entry, dir_fd=below)
-    os.rmdir(name, dir_fd=above)

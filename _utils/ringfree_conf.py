@@ -36,6 +36,9 @@ MIGRATION_KEYS = (
 )
 """The keys that decide where a container lives and whether it starts."""
 
+WRITTEN_KEYS = ("VE_ROOT", "VE_PRIVATE", "VE_LAYOUT", "DISK_QUOTA", "DISABLED")
+"""Those of them that a migration writes; how the others are read stays as it is, so that nothing comes of it."""
+
 ANY_KEY = "*"
 """The ``key`` of an ambiguity that concerns the file as a whole."""
 
@@ -43,6 +46,8 @@ _PATH_KEYS = ("VE_ROOT", "VE_PRIVATE")  # the only two in which vzctl expands $V
 _YES_NO_KEYS = ("ONBOOT", "DISABLED", "DISK_QUOTA", "LOGGING", "IPV6")
 _NUMBER_KEYS = ("BOOTORDER", "QUOTATIME", "QUOTAUGIDLIMIT")
 _INTEGER_KEYS = ("LOG_LEVEL", "VEID")
+_FIRST_INTEGER_KEYS = ("VERBOSE",)
+_NAMELESS_KEY = ""  # to vzctl this is its option --ipdel, in a file as well
 _LIST_KEYS = ("NAMESERVER", "SEARCHDOMAIN", "FEATURES")
 _TEXT_KEYS = (
     "LOCKDIR",
@@ -161,10 +166,11 @@ def _take(values: dict[str, str], key: str, value: str) -> str:
         if not _is_valid(key, value):
             return invalid
         values[key] = value
-    elif key == "IP_ADDRESS":
+    elif key in ("IP_ADDRESS", _NAMELESS_KEY):
         known = values.get(key, "").split()
-        valid = _take_addresses(known, value)
-        values[key] = " ".join(known)
+        valid = _take_addresses(known, value if key else re.sub(r"(?<![^ \t])all(?![^ \t])", "", value))
+        if key:
+            values[key] = " ".join(known)
         # vzctl has cut the value behind its first word by the time it prints it.
         shown = re.match(r"[ \t]*[^ \t]*", value)
         return "" if valid else f'invalid value for {key} ("{shown.group() if shown else ""}"), skipped'
@@ -181,7 +187,7 @@ def _take(values: dict[str, str], key: str, value: str) -> str:
 
 
 def _is_checked(key: str) -> bool:
-    return key in _PATH_KEYS + _YES_NO_KEYS + _NUMBER_KEYS + _TEXT_KEYS + ("NAME",)
+    return key in _PATH_KEYS + _YES_NO_KEYS + _NUMBER_KEYS + _FIRST_INTEGER_KEYS + _TEXT_KEYS + ("NAME",)
 
 
 def _is_valid(key: str, value: str) -> bool:
@@ -190,8 +196,9 @@ def _is_valid(key: str, value: str) -> bool:
         return value in ("yes", "no")
     if key in _NUMBER_KEYS:
         return _number(value) is not None
-    if key in _INTEGER_KEYS:
-        return re.fullmatch(r"|[ \t\n\v\f\r]*[+-]?[0-9]+", value) is not None and abs(int(value or 0)) < 2**31
+    if key in _INTEGER_KEYS + _FIRST_INTEGER_KEYS:
+        match = re.fullmatch(r"|[ \t\n\v\f\r]*[+-]?([0-9]+)", value)
+        return match is not None and _whole(match.group(1) or "0") < 2**31
     if key == "VE_LAYOUT":
         return re.fullmatch(r"simfs|ploop(:(expanded|plain|raw))?", value) is not None
     if key == "NAME":
@@ -208,7 +215,7 @@ def _number(value: str) -> int | None:
     match = re.fullmatch(r"[ \t\n\v\f\r]*([+-]?)([0-9]+)", value)
     if not match:
         return None
-    number = int(match.group(2))
+    number = _whole(match.group(2))
     if number > _ULONG_MAX:
         return None
     if match.group(1) == "-":
@@ -229,11 +236,19 @@ def _take_addresses(known: list[str], value: str) -> bool:
             return False
         if slash:
             longest = 128 if family == socket.AF_INET6 else 32
-            if not re.fullmatch(r"[+-]?[0-9]+|", mask) or not 0 <= int(mask or 0) <= longest:
+            match = re.fullmatch(r"([+-]?)([0-9]+)|", mask)
+            bits = _whole(match.group(2) or "0") if match else longest + 1
+            if bits > longest or (match.group(1) == "-" and bits):
                 return False
         if canonical not in [other.partition("/")[0] for other in known]:
-            known.append(f"{canonical}/{int(mask or 0)}" if slash else canonical)
+            known.append(f"{canonical}/{bits}" if slash else canonical)
     return True
+
+
+def _whole(digits: str) -> int:
+    """A number; one of so many digits that Python refuses to read them is any that is too large for C as well."""
+    digits = digits.lstrip("0") or "0"
+    return int(digits) if len(digits) < 30 else 10**30
 
 
 def expand(path: str, ctid: int) -> str | None:
@@ -352,8 +367,42 @@ def conf_names(names: list[str]) -> list[int]:
 
 def _c_int(digits: str) -> int:
     """What C's %d makes of digits: clamped to a long, then cut to 32 bits."""
-    number = max(-(2**63), min(int(digits), _LONG_MAX))
+    sign = -1 if digits.startswith("-") else 1
+    number = max(-(2**63), min(sign * _whole(digits.lstrip("+-")), _LONG_MAX))
     return (number + 2**31) % 2**32 - 2**31
+
+
+_SCRIPT = re.compile(r"(vps|[0-9]{1,10})\.(premount|mount|umount|postumount|start|stop|create)")
+_SOURCED = re.compile(r"[0-9]{1,10}\.conf|ve-.*\.conf-sample")
+
+
+def action_script(name: str) -> dict[str, Any] | None:
+    """
+    What vzctl runs a file of the conf directory for (``src/lib/exec.c`` and ``fs.c`` of vzctl 4.11.1).
+
+    Args:
+        name: the name of the file.
+
+    Returns:
+        ``{"ctid": number, or None for all containers, "action": word}``; None for any other file.
+    """
+    match = _SCRIPT.fullmatch(name)
+    if not match:
+        return None
+    return {"ctid": None if match[1] == "vps" else int(match[1]), "action": match[2]}
+
+
+def is_sourced(name: str) -> bool:
+    """
+    Whether a file of the conf directory is a conf, which shells source, or becomes one.
+
+    Args:
+        name: the name of the file.
+
+    Returns:
+        True for ``CTID.conf`` and for samples.
+    """
+    return _SOURCED.fullmatch(name) is not None
 
 
 # --- what a shell reads ---------------------------------------------------------------------------
@@ -648,6 +697,41 @@ class _Reader:
         self.position = len(self.data)
 
 
+#: Variables by which a shell, or a program that it starts later, runs what somebody else names: bash(1), ld.so(8).
+_RUNS = re.compile(
+    rb"PATH|IFS|ENV|BASH_ENV|BASHOPTS|SHELLOPTS|SHELL|CDPATH|GLOBIGNORE|PS4|PROMPT_COMMAND|HOME|TMPDIR|EDITOR|PAGER"
+    rb"|LD_.*|GCONV_PATH|LOCPATH|NLSPATH|PYTHON.*|PERL.*|RUBY.*|VZCTL|VZLIST|VZQUOTA|VZ[A-Z]*DIR|VPSCONFDIR"
+)
+
+
+_SUBSTITUTES = re.compile(rb"`|\$[(\[]")
+
+
+def code(data: bytes) -> list[dict[str, Any]]:
+    """
+    What a shell that sources the file would run, or be led by to run something.
+
+    The init script and others of vz source the files (``etc/init.d/vz-redhat.in`` of vzctl 4.11.1). Files as vzctl
+    writes them hold nothing of the kind.
+
+    Args:
+        data: the bytes of the file.
+
+    Returns:
+        A list of ``{"line": number, "text": text}``, in the order of the file: commands, values that are known only
+        when they are run, variables such as PATH, and the first thing that cannot be followed.
+    """
+    shell = _shell(data)
+    physical, ends = data.split(b"\n"), dict(shell.spans)
+    lines = {line for line, _, _ in shell.touched}
+    lines |= {shell.stop[0]} if shell.stop else set()
+    for each in shell.assignments:
+        text = b"\n".join(physical[each.line - 1 : ends.get(each.line, each.line)])
+        if _RUNS.fullmatch(each.key) or (each.dynamic and _SUBSTITUTES.search(text)):
+            lines.add(each.line)
+    return [{"line": line, "text": _show(physical[line - 1].strip()[:200])} for line in sorted(lines)]
+
+
 # --- where the two differ -------------------------------------------------------------------------
 
 
@@ -663,8 +747,8 @@ def ambiguities(data: bytes, keys: list[str] | tuple[str, ...] = MIGRATION_KEYS)
         keys: the keys to look at.
 
     Returns:
-        A list, in the order of lines, of ``{"line": number, "key": KEY, "why": one sentence}``; ``key`` is
-        ``*`` for what concerns the whole file.
+        A list, in the order of lines, of ``{"line": number, "key": KEY, "why": one sentence, "hinders": bool}``;
+        ``key`` is ``*`` for what concerns the whole file, ``hinders`` says whether a migration writes this.
     """
     return [dict(trap) for trap in _traps(data, tuple(keys))]
 
@@ -731,12 +815,19 @@ def _key_traps(key: str, lines: list[_Line], shell: _Shell) -> list[dict[str, An
         if line.number not in numbers and not _is_about(name, line, shell):
             continue
         why = _line_trap(key, line, assignment, shell, line.number in touched)
-        if not why and concerned:
+        if not why and concerned and not _is_same_again(key, lines, shell):
             why = _repetition(key, lines, shell)
         if why:
             traps.append(_trap(line.number, key, why))
         concerned += 1
     return traps
+
+
+def _is_same_again(key: str, lines: list[_Line], shell: _Shell) -> bool:
+    """Whether each line of a key says the same to both, so that it does not matter which one counts."""
+    by_vzctl = {line.value for line in lines if line.key == _bytes(key)}
+    by_shell = {assignment.value for assignment in shell.assignments if assignment.key == _bytes(key)}
+    return len(by_vzctl) == 1 and len(by_shell) == 1
 
 
 def _repetition(key: str, lines: list[_Line], shell: _Shell) -> str:
@@ -880,7 +971,7 @@ def _shell_meaning(number: int, assignment: _Assignment | None, shell: _Shell) -
 
 
 def _trap(line: int, key: str, why: str) -> dict[str, Any]:
-    return {"line": line, "key": key, "why": why}
+    return {"line": line, "key": key, "why": why, "hinders": key in (ANY_KEY, *WRITTEN_KEYS)}
 
 
 # --- changing a file ------------------------------------------------------------------------------
@@ -890,10 +981,10 @@ def edit(data: bytes, settings: dict[str, str]) -> bytes:
     """
     Set keys so that vzctl and a shell both read them as meant; every other byte of the file stays.
 
-    A key that has a line gets its new value there, a key that has none gets a line at the end, always as
-    ``KEY="value"`` and a newline. A carriage return is never written: to a shell it is part of the value. A
-    key that already has its value is left as it is written. What :func:`edit` has added, :func:`remove` takes
-    away again, and the file is then the same to the byte.
+    A key that has a line gets its new value there (in each of several that say the same), a key that has none
+    gets a line at the end, always as ``KEY="value"`` and a newline. A carriage return is never written: to
+    a shell it is part of the value. A key that already has its value is left as it is written. What
+    :func:`edit` has added, :func:`remove` takes away again, and the file is then the same to the byte.
 
     Args:
         data: the bytes of the file.
@@ -932,8 +1023,7 @@ def remove(data: bytes, keys: list[str] | tuple[str, ...]) -> bytes:
     """
     _refuse_ambiguous(data, keys)
     for key in keys:
-        if _line_of(data, key):
-            data = _with_line(data, key, b"")
+        data = _lines_of(key).sub(b"", data)
     return data
 
 
@@ -960,6 +1050,87 @@ def changes(data: bytes, settings: dict[str, str]) -> dict[str, dict[str, str | 
     }
 
 
+_GUARD = b'DISABLED="yes"\n'
+
+
+def guarded(data: bytes) -> bytes:
+    """
+    A vz.conf by which vzctl starts nothing, also of one that :func:`edit` refuses: a line at its end.
+
+    vzctl reads it whatever a shell makes of the lines before; who sources the file is not who starts containers.
+
+    Args:
+        data: the bytes of the file.
+
+    Returns:
+        The bytes of the changed file.
+
+    Raises:
+        ValueError: if vzctl would not read it so, because another line decides.
+    """
+    new = data + (b"" if data.endswith(b"\n") or not data else b"\n") + _GUARD
+    if parse(new)["values"].get("DISABLED") != "yes":
+        raise ValueError("vzctl would not read DISABLED at its end")
+    return new
+
+
+def obstacles(data: bytes, settings: dict[str, str], ctid: int | None = None) -> list[dict[str, Any]]:
+    """
+    All that keeps :func:`edit` from setting keys in a file, or a shell from reading the result as vzctl does.
+
+    A line that is harmless where it stands, such as one that reads another file in, is an obstacle to what would be
+    written after it.
+
+    Args:
+        data: the bytes of the file.
+        settings: as for :func:`edit`; with none, only what is wrong with the file as it is.
+        ctid: the container whose file it is; None for vz.conf.
+
+    Returns:
+        As :func:`ambiguities`. Where a line of another key is the cause, that line is named.
+    """
+    found = ambiguities(data, tuple(settings))
+    for key, value in settings.items():
+        data = _with_line(data, key, _bytes(f'{key}="{value}"\n'))
+    stop = _shell(data).stop
+    known = [trap["line"] for trap in found]
+    if (
+        stop
+        and stop[0] not in known
+        and any(trap["line"] >= stop[0] for trap in _traps(data, tuple(settings)))
+    ):
+        why = f"from this line on a shell does more than set values ({stop[1]})"
+        found.append(_trap(stop[0], ANY_KEY, why))
+    return sorted([*found, *_other_veid(data, ctid)], key=lambda trap: trap["line"])
+
+
+def _other_veid(data: bytes, ctid: int | None) -> list[dict[str, Any]]:
+    """
+    A VEID in a file by which ``$VEID`` in a path is another container to a shell; vzctl goes by the file's name.
+
+    In vz.conf any is: the confs that shells read after it use ``$VEID`` as well.
+    """
+    found: list[dict[str, Any]] = []
+    trap = None
+    for assignment in _shell(data).assignments:
+        if assignment.key == b"VEID":
+            own = not assignment.dynamic and assignment.value in (
+                _VEID,
+                b"" if ctid is None else b"%d" % ctid,
+            )
+            shown = "what it expands to" if assignment.dynamic else f'"{_show(assignment.value)}"'
+            why = (
+                f"$VEID in a path is {shown} to a shell from here on, and the container of the file to vzctl"
+            )
+            trap = None if own else _trap(assignment.line, "VEID", why)
+            if trap and ctid is None:
+                found.append(trap)
+        elif trap and ctid is not None and _text(assignment.key) in _PATH_KEYS and _VEID in assignment.value:
+            found.append(trap)
+            trap = None
+    return found
+
+
 def _refuse_ambiguous(data: bytes, keys: Any) -> None:
     """Raise for the first line of the file that is ambiguous for one of the keys."""
     for trap in _traps(data, tuple(keys)):
@@ -978,17 +1149,15 @@ def _refuse_value(key: str, value: str) -> None:
         raise ValueError(f"{key} cannot be set to {value!r}: {problem}")
 
 
-def _line_of(data: bytes, key: str) -> re.Match[bytes] | None:
-    """The line that sets a key in an unambiguous file."""
-    return re.search(rb"^" + re.escape(_bytes(key)) + rb"=[^\n]*\n", data, re.MULTILINE)
+def _lines_of(key: str) -> re.Pattern[bytes]:
+    """The lines that set a key in an unambiguous file."""
+    return re.compile(rb"^" + re.escape(_bytes(key)) + rb"=[^\n]*\n", re.MULTILINE)
 
 
 def _with_line(data: bytes, key: str, line: bytes) -> bytes:
-    """Put a line in the place of a key's line, or at the end."""
-    old = _line_of(data, key)
-    if old is None:
-        return data + line
-    return data[: old.start()] + line + data[old.end() :]
+    """Put a line in the place of each line of a key, or at the end."""
+    changed, count = _lines_of(key).subn(lambda _: line, data)
+    return changed if count else data + line
 
 
 # --- text and bytes -------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import time
 
 VERSION = 1
 SCHEDULERS = ("systemd", "cron")
+LAST = 1 << 36  # seconds since the epoch that are no time of a migration any more
 EVERY = 30  # seconds from the end of one try to the next one
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SAFE = re.compile(r"^/[A-Za-z0-9._/-]+$")
@@ -54,13 +55,15 @@ def script(folder, salt_call, deadline, rehearsal=False):
     Returns text.  Raises ValueError for a path that a shell could read as something else.
     """
     folder, salt_call = _safe(folder), _safe(salt_call)
+    # Also no Saltfile of root's, which Salt would put above the configuration.
+    own = f"--config-dir={folder} --saltfile={folder}/Saltfile"
     words = "ringfree_deadman.fire" + (" test=True" if rehearsal else "")
     return f"""#!/bin/sh
 # Brings this node back to local storage when nobody has committed it in time: ringfree_deadman.
 PATH={PATH}
 export PATH
 [ "$(date +%s)" -ge {int(deadline)} ] || exit 0
-exec {salt_call} --local --config-dir={folder} --log-level=warning {words} >{folder}/said 2>&1
+exec {salt_call} --local {own} --log-level=warning {words} >{folder}/said 2>&1
 """
 
 
@@ -182,7 +185,7 @@ def _json(value):
 
 def record(deadline, since, scheduler, cachedir):
     """
-    The record of what is armed, as text for its file.
+    The record of what is armed.
 
     deadline
         Seconds since the epoch.
@@ -196,48 +199,39 @@ def record(deadline, since, scheduler, cachedir):
     cachedir
         The minion's own cachedir, where its jobs can be found.
 
-    Returns text.
+    Returns a dictionary.
     """
-    return _json(
-        {
-            "version": VERSION,
-            "deadline": deadline,
-            "since": since,
-            "scheduler": scheduler,
-            "cachedir": cachedir,
-        }
-    )
+    return {
+        "version": VERSION,
+        "deadline": deadline,
+        "since": since,
+        "scheduler": scheduler,
+        "cachedir": cachedir,
+    }
 
 
-def load(data):
+def record_fault(found):
     """
-    Read a record.
+    What keeps a dictionary from being a record.
 
-    data
-        Bytes, or ``None`` when there is no file.
+    found
+        The dictionary, with all keys of a record.
 
-    Returns ``{"record": dict or None, "fault": text or None}``: neither when there is no file.
+    Returns text, or ``None``.
     """
-    if data is None:
-        return {"record": None, "fault": None}
-    try:
-        found = json.loads(data)
-    except ValueError as error:
-        return {"record": None, "fault": f"it is no JSON: {error}"}
-    fault = _fault(found)
-    return {"record": None if fault else found, "fault": fault}
-
-
-def _fault(found):
-    """What keeps a parsed document from being a record, or None."""
-    if not isinstance(found, dict) or found.get("version") != VERSION:
+    if found["version"] != VERSION:
         return f"it is no record of version {VERSION}"
     for key in ("deadline", "since"):
-        if isinstance(found.get(key), bool) or not isinstance(found.get(key), (int, float)):
-            return f"'{key}' is missing or no number"
+        if not _is_moment(found.get(key)):
+            return f"'{key}' is missing or no moment"
     if found.get("scheduler") not in SCHEDULERS:
         return "'scheduler' is missing or unknown"
     return None if isinstance(found.get("cachedir"), str) else "'cachedir' is missing or no text"
+
+
+def _is_moment(value):
+    """Seconds since the epoch that are a date, too."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < LAST
 
 
 def clock(seconds, now):
@@ -272,11 +266,16 @@ def told(fact, state, now):
 
     Returns text; an empty one when there is nothing to say.
     """
-    if not isinstance(fact, dict) or "fired" not in fact or "deadline" not in fact or state == "nfs":
+    if not isinstance(fact, dict) or state == "nfs":
+        return ""
+    if not _is_moment(fact.get("fired")) or not _is_moment(fact.get("deadline")):
         return ""
     at, by = clock(fact["fired"], now), clock(fact["deadline"], now)
     why = f"because nobody had committed it by {by}"
-    left = "; ".join(fact.get("not_done") or [])
+    not_done = fact.get("not_done")
+    left = "; ".join(
+        filter(lambda word: isinstance(word, str), not_done if isinstance(not_done, list) else [])
+    )
     if state == "local":
         return f"The dead-man brought it back at {at} {why}." + (f" Not done: {left}." if left else "")
     if "ok" not in fact:

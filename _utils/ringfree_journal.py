@@ -12,9 +12,9 @@ The journal says where to look; truth is probed.
 """
 
 import copy
-import json
 
 VERSION = 1
+LAST = 1 << 36  # seconds since the epoch that are no time of a migration any more
 PHASES = ("intent", "done", "verified")
 STATES = ("local", "in_flight", "nfs")
 #: Every step of a node's migration, in the order in which it happens, and the way back.
@@ -230,49 +230,42 @@ def recovered(node, now, fault, seen):
     return journal
 
 
-def dump(journal):
+def keys():
     """
-    The journal as text for its file.
+    What every journal has.
+
+    Returns a list of names.
+    """
+    return list(new("", 0))
+
+
+def fault(journal):
+    """
+    What keeps a dictionary from being a journal.
 
     journal
-        The journal.
+        The dictionary, with all :py:func:`keys`.
 
-    Returns bytes.
+    Returns text, or ``None``.
     """
-    return json.dumps(journal, indent=1, sort_keys=True).encode() + b"\n"
-
-
-def load(data):
-    """
-    Read a journal's file.
-
-    data
-        Bytes, or ``None`` when there is no file.
-
-    Returns ``{"journal": dict or None, "fault": text or None}``: neither when there is no file; a fault
-    when the file is damaged or of another version.
-    """
-    if data is None:
-        return {"journal": None, "fault": None}
-    try:
-        journal = json.loads(data)
-    except ValueError as error:
-        return {"journal": None, "fault": f"it is no JSON: {error}"}
-    fault = _fault(journal)
-    return {"journal": None if fault else journal, "fault": fault}
-
-
-def _fault(journal):
-    """Say what keeps a parsed document from being a journal, or return None."""
-    if not isinstance(journal, dict) or journal.get("version") != VERSION:
+    if journal["version"] != VERSION:
         return f"it is no journal of version {VERSION}"
     wanted = {"node": str, "steps": dict, "containers": dict, "facts": dict, "history": list}
     for key, kind in wanted.items():
-        if not isinstance(journal.get(key), kind):
-            return f"'{key}' is missing or of the wrong kind"
+        if not isinstance(journal[key], kind):
+            return f"'{key}' is of the wrong kind"
     for where, steps in {"steps": journal["steps"], **journal["containers"]}.items():
-        if not isinstance(steps, dict) or not all(isinstance(phases, dict) for phases in steps.values()):
+        if not isinstance(steps, dict) or not all(map(_are_phases, steps.values())):
             return f"the steps of '{where}' are of the wrong kind"
-    if journal.get("state") not in STATES or not isinstance(journal.get("since"), (int, float)):
-        return "'state' or 'since' is missing or of the wrong kind"
+    if journal["state"] not in STATES or not _is_moment(journal["since"]):
+        return "'state' or 'since' is of the wrong kind"
     return None
+
+
+def _are_phases(noted):
+    return isinstance(noted, dict) and all(_is_moment(noted[phase]) for phase in PHASES if phase in noted)
+
+
+def _is_moment(value):
+    """Seconds since the epoch that are a date, too."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < LAST

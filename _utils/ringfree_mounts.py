@@ -20,6 +20,10 @@ _KERNEL_NFS_TYPES = ("nfs", "nfs4")
 _MOST_LINKS = 40  # as many as the kernel follows
 
 
+#: What a number of bytes looks like among options.
+SIZE = re.compile("[0-9]{1,19}")
+
+
 def parse(text: str) -> list[Mount]:
     """
     The mounts of a mountinfo file, in its order.
@@ -174,6 +178,21 @@ def _link(mounts: list[Mount], path: str) -> str | None:
         return None
 
 
+def below(mounts: list[Mount], path: str) -> list[Mount]:
+    """
+    The mounts that a process finds below a directory, not those on it.
+
+    Args:
+        mounts: what :func:`parse` returned.
+        path: an absolute path without symbolic links.
+
+    Returns:
+        The mounts in the order of the table; of several on one directory the topmost, and none that another one hides.
+    """
+    inside = [m for m in mounts if _is_inside(m["mountpoint"], path) and m["mountpoint"] != _normal(path)]
+    return [m for m in inside if at(mounts, m["mountpoint"]) is m]
+
+
 def users(mounts: list[Mount], mountpoint: str) -> list[Mount]:
     """
     The mounts that keep a mount in use: those below it, and those that show a part of it elsewhere.
@@ -194,7 +213,7 @@ def users(mounts: list[Mount], mountpoint: str) -> list[Mount]:
     while size != len(below):
         size = len(below)
         below |= {m["id"] for m in mounts if m["parent"] in below}
-    return [m for m in mounts if m is not mount and (m["id"] in below or _shows_part_of(m, mount))]
+    return [m for m in mounts if m is not mount and (m["id"] in below or _shows_part_of(mounts, m, mount))]
 
 
 def place(mounts: list[Mount], path: str) -> dict[str, Any] | None:
@@ -214,7 +233,7 @@ def place(mounts: list[Mount], path: str) -> dict[str, Any] | None:
         return None
     return {
         "device": mount["device"],
-        "directory": _directory(mount, path),
+        "directory": directory(mount, path),
         "fstype": mount["fstype"],
         "mount_point": mount["mountpoint"] == _normal(path),
     }
@@ -234,16 +253,16 @@ def showing(mounts: list[Mount], path: str, where: dict[str, Any]) -> list[Mount
 
     def shows(mount: Mount) -> bool:
         if mount["fstype"] == "simfs":
-            return _is_inside(mount["source"], path)
+            return _is_inside(_shown_by_simfs(mounts, mount), path)
         return mount["device"] == where["device"] and _is_inside(mount["root"], where["directory"])
 
     return [mount for mount in mounts if _is_inside(mount["mountpoint"], path) or shows(mount)]
 
 
-def _shows_part_of(mount: Mount, other: Mount) -> bool:
+def _shows_part_of(mounts: list[Mount], mount: Mount, other: Mount) -> bool:
     """Whether a mount shows a directory that another one shows as well."""
     if mount["fstype"] == "simfs":
-        return _is_inside(mount["source"], other["mountpoint"])
+        return _is_inside(_shown_by_simfs(mounts, mount), other["mountpoint"])
     if mount["device"] != other["device"]:
         return False
     if (
@@ -251,6 +270,14 @@ def _shows_part_of(mount: Mount, other: Mount) -> bool:
     ):  # the kernel puts the directory into the source: SERVER:/export/dir
         return _is_inside(mount["source"], other["source"])
     return _is_inside(mount["root"], other["root"])
+
+
+def _shown_by_simfs(mounts: list[Mount], mount: Mount) -> str:
+    """The private area that simfs shows: its source is the path that vzctl was given, with links in it."""
+    try:
+        return real_path(mounts, mount["source"])
+    except ValueError:
+        return mount["source"]
 
 
 # --- NFS ------------------------------------------------------------------------------------------
@@ -302,9 +329,10 @@ def container_root_is(
     if store is None or store is mount:
         return _proof(f"{private} lies on no other mount than {root}", actual)
     if mount["fstype"] == "simfs":
-        same = _normal(mount["source"]) in (_normal(private), _normal(real_private))
+        shown = (_normal(mount["source"]), _shown_by_simfs(mounts, mount))
+        same = shown[0] == _normal(private) or _normal(real_private) in shown
     else:
-        same = mount["device"] == store["device"] and _directory(mount) == _directory(store, real_private)
+        same = mount["device"] == store["device"] and directory(mount) == directory(store, real_private)
     if same:
         return {"ok": True, "why": "", "actual": actual}
     return _proof(f"{root} shows {actual} and not {private}", actual)
@@ -314,8 +342,14 @@ def _proof(why: str, actual: str = "") -> dict[str, Any]:
     return {"ok": False, "why": why, "actual": actual}
 
 
-def _directory(mount: Mount, path: str | None = None) -> str:
-    """The directory that a mount shows, or that a path on it is, within the file system: the same for every bind."""
+def directory(mount: Mount, path: str | None = None) -> str:
+    """
+    The directory that a mount shows, or that a path on it is, within the file system: the same for every bind.
+
+    Args:
+        mount: one of the dicts that :func:`parse` returned.
+        path: an absolute path on that mount.
+    """
     base = mount["source"] if mount["fstype"] in _KERNEL_NFS_TYPES else mount["root"]
     inside = _relative(_normal(path), mount["mountpoint"]) if path else ""
     return _join(base, inside) if inside else base.rstrip("/") or "/"
@@ -427,7 +461,7 @@ def _agree(name: str, wanted: str, actual: str) -> bool:
             or (wanted == "4" and actual.startswith("4."))
             or (wanted, actual) == ("4.0", "4")
         )
-    if name in ("rsize", "wsize") and wanted.isdigit() and actual.isdigit():
+    if name in ("rsize", "wsize") and SIZE.fullmatch(wanted) and SIZE.fullmatch(actual):
         return int(actual) <= int(wanted)  # the server may take less
     return actual == wanted
 

@@ -2,13 +2,15 @@
 Owner records on the share: which node may start a container, and on which store its live copy is.
 
 One small file per container, ``.ringfree/owner/<ctid>`` on the private share, made of ``key=value`` lines so that the
-fence (a shell script) can read it too::
+fence (a shell script) can read it too, and sealed (``ringfree_seal``)::
 
+    # format 2
     node=node001
     store=nfs
     since=2026-02-26T02:10:00Z
     generation=3
     copied=365000000
+    # check 3f1c0a9d5e7b2468
 """
 
 import re
@@ -52,11 +54,24 @@ look() {
     echo looked=yes
 }
 
+check() { # what seals the lines that are read
+    echo "# check $(sha256sum | cut -c1-16)"
+}
+
+# What was read is whole: sealed, or as an older version wrote it.
+whole() { # whole TEXT
+    case $1 in
+        "# format 2"*) [ "$(printf '%s\n' "$1" | sed '$d' | check)" = "$(printf '%s\n' "$1" | tail -n 1)" ] ;;
+        *) [ "$(printf '%s\n' "$1" | sed 's/=..*//' | tr '\n' ' ')" = "node store since generation copied " ] ;;
+    esac
+}
+
 # A name for a whole file: of two nodes that do this at the same time, one finds the name taken.
 claim() {
     new=$share/.ringfree/claim-$VEID-$me-$$
-    printf 'node=%s\nstore=nfs\nsince=%s\ngeneration=1\ncopied=0\n' "$me" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$new" &&
-        ln "$new" "$record"
+    now=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+    text=$(printf '# format 2\nnode=%s\nstore=nfs\nsince=%s\ngeneration=1\ncopied=0' "$me" "$now")
+    { printf '%s\n' "$text" && printf '%s\n' "$text" | check; } >"$new" && ln "$new" "$record"
     rm -f "$new"
 }
 
@@ -66,22 +81,58 @@ field() { # field KEY: what the share answered
 
 ask() {
     answer=$(on_share look)
-    [ "$(field looked)" = yes ] || refuse "cannot be judged, $share does not answer"
+    case $answer in
+        *looked=yes) ;;
+        *) refuse "cannot be judged, $share does not answer" ;;
+    esac
+    [ -z "$(field record)" ] || whole "$(printf '%s\n' "$answer" | sed '1,/^record=yes$/d' | sed '$d')" ||
+        refuse "cannot be judged, $record is damaged ('salt-call ringfree_owner.recover $VEID' on its node mends it)"
+}
+
+# Sealed lines, and lines that were added since with a check sum each, by an older version without one.
+list_is_whole() {
+    [ -f $list ] || return 0
+    [ -s $list ] || return 1
+    entry='[1-9][0-9]{0,9} (-|[A-Za-z0-9][A-Za-z0-9._@-]*)'
+    LC_ALL=C grep -aEvqx "$entry|# format 2|# check [0-9a-f]{16}" $list
+    [ $? = 1 ] && [ -z "$(tail -c 1 $list)" ] || return 1
+    added=1
+    if [ "$(sed -n 1p $list)" = "# format 2" ]; then
+        whole "$(sed '/^# check /q' $list)" || return 1
+        added=$(sed -n '/^# check /{=;q;}' $list)
+        added=$((added + 1))
+    fi
+    before=
+    tail -n +$added $list | while read -r line; do
+        case $line in
+            "# format"*) exit 1 ;;
+            "# check "*) [ "$line" = "$(printf '%s\n' "$before" | check)" ] || exit 1 ;;
+        esac
+        before=$line
+    done
+}
+
+add() { # add LINE: to the list, at once
+    printf '%s\n%s\n' "$1" "$(printf '%s\n' "$1" | check)" >>$list
 }
 
 me=$(cat $node 2>/dev/null)
 [ -n "$me" ] || refuse "cannot be judged, $node does not say which node this is"
 private=$(value VE_PRIVATE "$VE_CONFFILE")
 [ -n "$private" ] || private=$(value VE_PRIVATE $vzconf)
+# /vz is often a link. What is mounted on the share itself is not asked for that.
+real=$(cd -P "${share%/*}/" 2>/dev/null && pwd -P)/${share##*/}
 case $private in
-    "$share"/*) store=nfs ;;
+    "$share"/* | "$real"/*) store=nfs ;;
     *) store=local ;;
 esac
 
 # Known without the share: its local copy does not start, whatever became of the share and of the conf.
 check_list() {
+    [ $store = local ] || return 0
+    list_is_whole || refuse "cannot be judged, $list is damaged ('salt-call ringfree_owner.recover_list' mends it)"
     old="what is at $private moves to the share, or is old ('salt-call cloudstor.whereabouts' says more)"
-    [ $store = nfs ] || ! grep -qs "^$VEID " $list ||
+    ! grep -qs "^$VEID " $list ||
         refuse "does not start from local disk any more ($list): $old"
 }
 check_list
@@ -102,12 +153,18 @@ live=$(field store)
 [ $store = nfs ] || exit 0
 # Just made, and known before: one with this id was destroyed. A copy of it on local disk is nothing to go back to.
 case $0$known in
-    *vps.createyes) grep -qsxF "$VEID -" $list || echo "$VEID -" >>$list || refuse "could not be noted in $list" ;;
+    *vps.createyes) grep -qsxF "$VEID -" $list || add "$VEID -" || refuse "could not be noted in $list" ;;
 esac
-grep -qsxF "$VEID $me" $list || { echo "$VEID $me" >>$list; } 2>/dev/null
+grep -qsxF "$VEID $me" $list || { add "$VEID $me"; } 2>/dev/null
 exit 0
 """
 KEYS = ("node", "store", "since", "generation", "copied")
+TIME = "%Y-%m-%dT%H:%M:%SZ"
+RECORD = re.compile(
+    r"node=(?P<node>[A-Za-z0-9][A-Za-z0-9._@-]{0,254})\nstore=(?P<store>local|nfs)\n"
+    r"since=(?P<since>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)\n"
+    r"generation=(?P<generation>[0-9]{1,19})\ncopied=(?P<copied>[0-9]{1,19})\n"
+)
 
 
 def record(node, store, now, before=None, copied=None):
@@ -135,7 +192,7 @@ def record(node, store, now, before=None, copied=None):
     return {
         "node": node,
         "store": store,
-        "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
+        "since": time.strftime(TIME, time.gmtime(now)),
         "generation": str(int(before.get("generation", "0")) + 1),
         "copied": str(before.get("copied", "0") if copied is None else copied),
     }
@@ -143,7 +200,7 @@ def record(node, store, now, before=None, copied=None):
 
 def dump(owner):
     """
-    A record as the text of its file.
+    A record as the text of its file, without its seal.
 
     owner
         The record.
@@ -155,25 +212,21 @@ def dump(owner):
 
 def load(data):
     """
-    Read a record's file.
+    Read a record's file without its seal: these lines, in this order, and nothing else.
 
     data
         Bytes.
 
     Returns the record.  Raises ValueError for a damaged one: an owner that cannot be read is no free container.
     """
-    lines = data.decode("utf-8", "replace").splitlines()
-    owner = dict(line.split("=", 1) for line in lines if "=" in line)
-    missing = [key for key in KEYS if not owner.get(key)]
-    if missing:
-        raise ValueError(f"the owner record lacks {', '.join(missing)}")
-    if (
-        owner["store"] not in ("local", "nfs")
-        or not owner["generation"].isdecimal()
-        or not owner["copied"].isdecimal()
-    ):
+    found = RECORD.fullmatch(data.decode("utf-8", "replace"))
+    if not found:
         raise ValueError("the owner record is damaged")
-    return owner
+    try:
+        time.strptime(found["since"], TIME)
+    except ValueError as error:
+        raise ValueError(f"the owner record is damaged: there is no day {found['since']}") from error
+    return found.groupdict()
 
 
 def objection(owner, node):
@@ -209,18 +262,46 @@ def fence(share):
     return FENCE.replace("@SHARE@", share).replace("@DEADLINE@", str(DEADLINE))
 
 
+def is_fence(data):
+    """
+    Whether an action script is the fence, of this version or another one.
+
+    data
+        Its bytes, or ``None`` when there is none.
+
+    Returns True or False.
+    """
+    return b"ringfree fence" in (data or b"")
+
+
 def load_list(data):
     """
     Read a node's own list of the containers whose live copy is on the share.
 
-    It is on local disk, and so it is there when the share is not.  Lines that cannot be read are left out.
+    It is on local disk, and so it is there when the share is not.
 
     data
-        Bytes, or ``None`` when there is no such file.
+        Bytes without their seal, or ``None`` when there is no such file.
 
     Returns a dictionary: container id to the node that owns it, as far as this node knows.
     """
     return {int(ctid): node for ctid, node in _found(LINE, data)}
+
+
+def list_fault(data):
+    """
+    What is wrong with a node's own list.
+
+    data
+        Bytes without their seal, or ``None`` when there is no such file.
+
+    Returns text, or ``None`` when every line of it can be read.
+    """
+    lines = (data or b"").decode("utf-8", "replace").split("\n")
+    bad = [line for line in lines[:-1] if not LINE.fullmatch(line) and not VOID.fullmatch(line)]
+    if bad:
+        return f"the line {bad[0][:80]!a} is none of a list of containers"
+    return "its last line is cut" if lines[-1] else None
 
 
 def load_void(data):
@@ -228,7 +309,7 @@ def load_void(data):
     Read from a node's own list which old local copies are void: their containers were destroyed on the share.
 
     data
-        Bytes, or ``None`` when there is no such file.
+        Bytes without their seal, or ``None`` when there is no such file.
 
     Returns a sorted list of ids.  Another container may have such an id by now.
     """
@@ -242,7 +323,7 @@ def _found(pattern, data):
 
 def dump_list(entries, void):
     """
-    A node's own list as the text of its file.
+    A node's own list as the text of its file, without its seal.
 
     entries
         Dictionary: container id to node.

@@ -1,14 +1,14 @@
 """
-Look at file trees in a process of their own, so that a hung NFS server hangs that process and not the minion.
+What an NFS export can store, and whether that is enough for what a container uses (``scan`` of ``ringfree_tree``).
 
-``scan`` counts what a container's private area uses; ``probe`` tries what an NFS export can store; ``hold`` compares
-the two.
-The first two run as a script (:py:func:`command` gives the command line) and print one JSON document.
+``probe`` runs as a script (:py:func:`command` gives the command line), so that a hung NFS server hangs that process and
+not the minion, and prints one JSON document.
 """
 
 import errno
 import json
 import os
+import re
 import shutil
 import stat
 import struct
@@ -45,22 +45,19 @@ NEEDS = {
 ALWAYS = ("owner", "mode", "symlink", "time")
 
 
-def command(what, path):
+def command(path):
     """
     The command line that runs this file as a script.
 
-    what
-        ``scan`` or ``probe``.
-
     path
-        The directory to look at.
+        The directory on the export to try things in.
 
     Returns an argument list.
     """
-    return [sys.executable, "-I", os.path.realpath(__file__).removesuffix("c"), what, path]
+    return [sys.executable, "-I", os.path.realpath(__file__).removesuffix("c"), path]
 
 
-def hold(scan, abilities, accepted=()):
+def hold(scan, abilities, accepted=(), where="the export cannot store"):
     """
     Hold what a container uses against what the export can store.
 
@@ -73,105 +70,72 @@ def hold(scan, abilities, accepted=()):
     accepted : ()
         Losses that the pillar accepts: ``acl``, ``xattr``, ``capability``.
 
+    where : the export cannot store
+        Who cannot, in words.
+
     Returns ``{"lost": [text], "accepted": [text]}``, one sentence for each thing that the export cannot store.
     """
     lost, let_go = [], []
     for ability in ALWAYS:
         if abilities.get(ability) is not True:
-            lost.append(f"the export cannot store {ability}: {abilities.get(ability)}")
+            lost.append(f"{where} {ability}: {abilities.get(ability)}")
     for use, ability in NEEDS.items():
         if scan.get(use, 0) and abilities.get(ability) is not True:
             example = scan.get("examples", {}).get(use, "")
             used = f"uses {use.replace('_', ' ')} ({scan[use]} files, such as {example})"
-            sentence = f"{used}, which the export cannot store"
+            sentence = f"{used}, which {where}"
             (let_go if use in accepted else lost).append(f"{sentence}: {abilities.get(ability)}")
     return {"lost": lost, "accepted": let_go}
 
 
-def scan(path):
+def samples(folder):
     """
-    Count what a private area holds.
+    Make what containers' files need in a local directory, each thing in a directory of its own name.
 
-    path
-        The private area.
+    folder
+        An empty directory.  What its own file system cannot store is left out, as no container has it there.
 
-    Returns ``inodes``, ``bytes`` (allocated), a count for each key of ``NEEDS``, and ``examples``.
+    Returns nothing.
     """
-    found = dict.fromkeys(NEEDS, 0)
-    found.update(inodes=0, bytes=0, examples={})
-    linked = set()
-    device = os.lstat(path).st_dev
-    for full, info in _walk(path, device):
-        first = (info.st_ino not in linked) or info.st_nlink == 1
-        found["inodes"] += first
-        found["bytes"] += info.st_blocks * 512 if first else 0
-        linked.add(info.st_ino)
-        for use in _uses(full, info):
-            found[use] += 1
-            found["examples"].setdefault(use, os.fsencode(full).decode("utf-8", "backslashreplace"))
+    for ability, trial in {"plain": _owner, **TRIALS}.items():
+        below = os.path.join(folder, ability)
+        os.mkdir(below)
+        if _tried(trial, below, os.path.join(below, ability)) is not True:
+            shutil.rmtree(below)
+
+
+def unlike(name, lines):
+    """
+    What did not arrive of :func:`samples`, by what rsync said of the copy and of the comparison afterwards.
+
+    name
+        The name of the directory that was copied.
+
+    lines
+        Lines of rsync's output.
+
+    Returns a dictionary: ability to the first line about it; ``plain`` is what every file needs.
+    """
+    found = {}
+    for line in lines:
+        # A directory of samples is itself a plain one: what follows its slash makes the difference.
+        match = re.search(rf"{re.escape(name)}(?:/([a-z_]+)/[^\s\"])?", line)
+        if match:
+            found.setdefault(match.group(1) or "plain", line.strip())
     return found
 
 
-def _walk(path, device):
+def label(line):
     """
-    Every entry below a directory, on its file system only.
+    The extended attribute that a line of rsync says could not be set or taken away.
 
-    Files come and go while the container runs: what is gone when its turn comes is left out.
+    line
+        The line.
+
+    Returns its name, or an empty text.
     """
-    yield path, os.lstat(path)
-    pending = [path]
-    while pending:
-        try:
-            with os.scandir(pending.pop()) as listing:
-                entries = list(listing)
-        except FileNotFoundError:
-            continue
-        for entry in entries:
-            try:
-                info = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            if info.st_dev == device:
-                yield entry.path, info
-                if stat.S_ISDIR(info.st_mode):
-                    pending.append(entry.path)
-
-
-def _uses(full, info):
-    """Which keys of NEEDS a file counts for."""
-    mode = info.st_mode
-    if stat.S_ISREG(mode) and info.st_nlink > 1:
-        yield "hard_links"
-    if stat.S_ISREG(mode) and info.st_blocks * 512 + 4096 < info.st_size:
-        yield "sparse"
-    if stat.S_ISBLK(mode) or stat.S_ISCHR(mode):
-        yield "devices"
-    if stat.S_ISFIFO(mode):
-        yield "fifos"
-    if stat.S_ISSOCK(mode):
-        yield "sockets"
-    if mode & (stat.S_ISUID | stat.S_ISGID) and stat.S_ISREG(mode):
-        yield "setuid"
-    name = os.fsencode(os.path.basename(full))
-    if b"\n" in name or os.fsencode(full).decode("utf-8", "replace").encode() != os.fsencode(full):
-        yield "odd_names"
-    yield from _attribute_uses(full)
-
-
-def _attribute_uses(full):
-    """Which keys of NEEDS a file's extended attributes count for."""
-    try:
-        names = os.listxattr(full, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTSUP):
-            raise
-        return
-    if "security.capability" in names:
-        yield "capability"
-    if any(name.startswith("system.posix_acl_") for name in names):
-        yield "acl"
-    if any(name.startswith(("user.", "trusted.")) for name in names):
-        yield "xattr"
+    match = re.search(r"xattr.*\"((?:user|trusted|security|system)\.[^\"]*)\"\) failed", line)
+    return match.group(1) if match else ""
 
 
 def probe(path):
@@ -310,6 +274,6 @@ TRIALS = {
 
 if __name__ == "__main__":
     try:
-        json.dump({"scan": scan, "probe": probe}[sys.argv[1]](sys.argv[2]), sys.stdout)
+        json.dump(probe(sys.argv[1]), sys.stdout)
     except OSError as error:
         sys.exit(f"{error.strerror}: {error.filename}")

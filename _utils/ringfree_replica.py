@@ -20,21 +20,21 @@ that the higher one of both SANs is right::
 """
 
 import re
-import shlex
 
 FOLDER = ".ringfree"
 LIVE = "live"
 MARKER = "replica"
 TURN = "turn"
-LOCK = "replica.lock"
 SANS = ("primary", "secondary")
-BUSY, OLD_TURN = "ringfree: another copy is written here", "ringfree: another copy has begun since"
-#: What receives a copy on a SAN, in a shell there: one at a time, and only the one that has begun last. A copy that was
-#: planned before a failover can then not be written after it.
-RECEIVER = (
-    'exec 9>>"$1"; flock -w "$2" 9 || { echo "' + BUSY + '" >&2; exit 75; }; '
-    'grep -qx "$4" "$3" || { echo "' + OLD_TURN + '" >&2; exit 76; }; shift 4; exec "$@"'
+LIVE_RECORD = re.compile(
+    r"san=(?P<san>primary|secondary)\ngeneration=(?P<generation>[0-9]{1,15})\nsince=(?P<since>[0-9]{1,15})\n"
+    r"(?:lost=(?P<lost>[0-9]{1,15})\n)?"
 )
+MARKER_RECORD = re.compile(
+    r"of=(?P<of>primary|secondary)\nbegun=(?P<begun>[0-9]{1,15})\nended=(?P<ended>[0-9]{1,15})\n"
+    r"containers=(?P<containers>(?:[1-9][0-9]{0,9}(?:,[1-9][0-9]{0,9})*)?)\n"
+)
+TREE = re.compile(r"([1-9][0-9]{0,9})/(.+)")
 
 
 def live(san, now, before=(), lost=None):
@@ -88,7 +88,7 @@ def marker(of, begun, ended, ctids):
 
 def dump(record):
     """
-    A record as the text of its file.
+    A record as the text of its file, without its seal.
 
     record
         The record.
@@ -100,25 +100,18 @@ def dump(record):
 
 def load(data):
     """
-    Read a record's file.
+    Read a record's file without its seal: these lines, in this order, and nothing else.
 
     data
         Bytes.
 
     Returns the record.  Raises ValueError for a damaged one.
     """
-    lines = data.decode("utf-8", "replace").splitlines()
-    record = dict(line.split("=", 1) for line in lines if "=" in line)
-    is_live, is_marker = "san" in record, "of" in record
-    numbers = ("generation", "since") if is_live else ("begun", "ended")
-    bad = [key for key in numbers if not re.fullmatch(r"[0-9]{1,15}", record.get(key, ""))]
-    if is_live == is_marker or bad or record.get("san", record.get("of")) not in SANS:
-        raise ValueError(f"the record is damaged{': ' + ', '.join(bad) if bad else ''}")
-    if "lost" in record and not re.fullmatch(r"[0-9]{1,15}", record["lost"]):
-        raise ValueError("the record is damaged: lost")
-    if is_marker and not re.fullmatch(r"([0-9]+(,[0-9]+)*)?", record.get("containers", "-")):
-        raise ValueError("the record is damaged: containers")
-    return record
+    text = data.decode("utf-8", "replace")
+    found = LIVE_RECORD.fullmatch(text) or MARKER_RECORD.fullmatch(text)
+    if not found:
+        raise ValueError("the record is damaged")
+    return {key: value for key, value in found.groupdict().items() if value is not None}
 
 
 def where(here, there):
@@ -239,7 +232,7 @@ def copied(markers, of, ctids):
         for ctid in ctids
         if not all(record and str(ctid) in record["containers"].split(",") for record in good)
     ]
-    if missing or not good:
+    if missing or not good or not all(good):
         return {"at": None, "missing": missing}
     return {"at": min(int(record["begun"]) for record in good), "missing": []}
 
@@ -278,29 +271,51 @@ def old(seconds):
     return f"{seconds // 86400} days"
 
 
-def filters(share, ctids, nodes=()):
+def pieces(ctids, nodes=()):
     """
-    The rules with which rsync copies exactly some containers of a share, and deletes nothing beside them.
+    What is copied from one SAN to the other, in this order: containers, their records, and then what leads to them.
 
-    share
-        ``private`` or ``conf``.
+    Each is a copy of its own, which on either side sees its own directory and nothing else.
 
     ctids
         The containers.
 
     nodes : ()
-        The nodes whose live records go along, on the private share.
+        The nodes whose live records go along.
 
-    Returns a list of arguments.
+    Returns a list of ``{"share": text, "below": text, "filters": [text], "delete": bool}``: the directory below the
+    share, empty for the share itself, and the options with which rsync copies exactly what is meant.
     """
-    if share == "conf":
-        # Confs of containers that are not copied stay as they are; every other file goes along.
-        named = [f"--include=/{ctid}.*" for ctid in ctids]
-        return [*named, "--exclude=/[1-9]*.*", f"--exclude=/{FOLDER}/"]
-    names = [f"/{ctid}/***" for ctid in ctids]
-    names += [f"/{FOLDER}/", f"/{FOLDER}/owner/", *(f"/{FOLDER}/owner/{ctid}" for ctid in ctids)]
-    names += [f"/{FOLDER}/{LIVE}/", *(f"/{FOLDER}/{LIVE}/{node}" for node in nodes)]
-    return [*(f"--include={name}" for name in names), f"--exclude=/{FOLDER}/**", "--exclude=/*"]
+    trees = [{"share": "private", "below": str(ctid), "filters": [], "delete": True} for ctid in ctids]
+    names = ["owner/", *(f"owner/{ctid}" for ctid in ctids)]
+    names += [f"{LIVE}/", *(f"{LIVE}/{node}" for node in nodes)] if nodes else []
+    records = [*(f"--include=/{name}" for name in names), "--exclude=*"]
+    # Confs of containers that are not copied stay as they are; every other file goes along.
+    confs = [*(f"--include=/{ctid}.*" for ctid in ctids), "--exclude=/[1-9]*.*", f"--exclude=/{FOLDER}/"]
+    return [
+        *trees,
+        {"share": "private", "below": FOLDER, "filters": records, "delete": False},
+        {"share": "conf", "below": "", "filters": confs, "delete": False},
+    ]
+
+
+def placed(differences, below):
+    """
+    The differences of a directory below a share, as those of the share.
+
+    differences
+        List of itemised differences of rsync.
+
+    below
+        The directory, empty for the share itself.
+
+    Returns a list of such lines.
+    """
+    if not below:
+        return differences
+    lines = [f"{line[:12]}{below}/{'' if line[12:] == './' else line[12:]}" for line in differences]
+    # What stands for those that are left out is a line of its own.
+    return [line if line.startswith("[") else placed for placed, line in zip(lines, differences, strict=True)]
 
 
 def own(differences):
@@ -310,13 +325,14 @@ def own(differences):
     That changes the time of the folders that are everybody's, and of these nothing else can.
 
     differences
-        List of itemised differences of rsync.
+        What ``ringfree_sync.differences`` returned.
 
-    Returns those that count.
+    Returns the same without them.
     """
     everybodys = {"./", *(f"{FOLDER}/{name}" for name in ("", "owner/", f"{LIVE}/"))}
     passing = {f".d..t...... {folder}" for folder in everybodys}
-    return [line for line in differences if line not in passing]
+    left = [line for line in differences["lines"] if line not in passing]
+    return {"count": differences["count"] - len(differences["lines"]) + len(left), "lines": left}
 
 
 def turn_file(node=None):
@@ -331,12 +347,12 @@ def turn_file(node=None):
     return f"{TURN}.{node}" if node else TURN
 
 
-def receiver(export, turn, wait, program="rsync", node=None):
+def request(verb, turn, wait, node=None):
     """
-    What rsync starts on the SAN that receives a copy.
+    What the SAN that receives a copy is asked, before it starts rsync: see ``san/ringfree-san``.
 
-    export
-        The private share's export there.
+    verb
+        ``receive`` to write this copy, ``settle`` only to wait until no other one is written.
 
     turn
         The word of this copy, which must be the last one that was written there.
@@ -344,27 +360,12 @@ def receiver(export, turn, wait, program="rsync", node=None):
     wait
         Seconds to wait for the end of another copy.
 
-    program : rsync
-        The program.
-
     node : None
         The node whose failover makes this copy: only another one of its own may overtake it.
 
-    Returns the value of ``--rsync-path``: a command line for the shell on the SAN.
+    Returns a list of words.
     """
-    folder = f"{export}/{FOLDER}"
-    words = [
-        "sh",
-        "-c",
-        RECEIVER,
-        "sh",
-        f"{folder}/{LOCK}",
-        str(wait),
-        f"{folder}/{turn_file(node)}",
-        turn,
-        program,
-    ]
-    return shlex.join(words)
+    return ["ringfree-san", verb, str(wait), turn, node or "-"]
 
 
 def trees(text):
@@ -379,11 +380,11 @@ def trees(text):
     has = {}
     for line in text.splitlines():
         words = line.split(None, 4)
-        if len(words) == 5 and "/" in words[4]:
-            ctid, name = words[4].split(" -> ")[0].split("/", 1)
-            has.setdefault(ctid, set()).add(name)
+        found = TREE.fullmatch(words[4].split(" -> ")[0]) if len(words) == 5 else None
+        if found:
+            has.setdefault(int(found[1]), set()).add(found[2])
     return {
-        int(ctid)
+        ctid
         for ctid, names in has.items()
-        if ctid.isdigit() and (("etc" in names and names & {"bin", "sbin", "usr"}) or "root.hdd" in names)
+        if ("etc" in names and names & {"bin", "sbin", "usr"}) or "root.hdd" in names
     }

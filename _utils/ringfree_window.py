@@ -9,6 +9,7 @@ import time
 
 TIME = re.compile(r"^([01]\d|2[0-3]):([0-5]\d)$")
 MOMENT = re.compile(r"^\d{4}-\d\d-\d\d [0-2]\d:[0-5]\d$")
+LONGEST = 1 << 32  # seconds, or containers, that no part has
 KEPT = 10  # measurements of a part that count; older ones are of another fleet, or another network
 
 
@@ -26,7 +27,10 @@ def next_time(text, now):
     """
     text = str(text).strip()
     if MOMENT.match(text):
-        at = time.mktime(time.strptime(text, "%Y-%m-%d %H:%M"))
+        try:
+            at = time.mktime(time.strptime(text, "%Y-%m-%d %H:%M"))
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"{text} is no day of the calendar") from error
         if at <= now:
             raise ValueError(f"{text} has passed")
         return at
@@ -104,6 +108,30 @@ def note(measured, part, seconds, containers):
     """
     kept = [*measured.get(part, []), [seconds, containers]][-KEPT:]
     return {**measured, part: kept}
+
+
+def fault(measured):
+    """
+    What keeps a dictionary from being measurements.
+
+    measured
+        The dictionary, or whatever was read in its place.
+
+    Returns text, or ``None``.
+    """
+    if not isinstance(measured, dict):
+        return "it is no dictionary"
+    for part, taken in measured.items():
+        if not isinstance(taken, list) or not all(map(_is_taken, taken)):
+            return f"what it says of {part!a} is of the wrong kind"
+    return None
+
+
+def _is_taken(entry):
+    """Seconds and containers."""
+    if not isinstance(entry, list) or len(entry) != 2:
+        return False
+    return all(type(value) in (int, float) and 0 <= value < LONGEST for value in entry)
 
 
 def need(measured, parts, containers, reserve):
