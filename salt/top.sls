@@ -1,3 +1,4 @@
+#!jinja|yaml
 # state.apply keeps the nodes of the pillar as they are declared. Other minions of this master get nothing from here.
 {%- set nodes = salt['pillar.get']('ringfree:nodes', []) %}
 {%- if nodes is iterable and opts.id in nodes %}

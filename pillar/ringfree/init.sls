@@ -30,14 +30,25 @@ ringfree:
     deadline: 60
 
   # The exports of the SAN and where a node mounts them. They go to /etc/ringfree/nfsvzstor, nfsvzroot and nfsvzconf.
+  # The directories of the first two on the SAN have mode 0700: what containers hold is not for local users to walk.
   # {node} in an export is the node's minion id: with '/rf-images/vzconf/{node}' (in quotes) each node has a conf share of
   # its own. The directories must be there and be exported.
+  # A mount hides what is below it, so that each one needs a directory of its own: nothing of the system (/etc, /usr, /var/lib,
+  # /srv itself, ...), nothing of vz (/vz, /vz/private, /vz/root, ...), and none on another one. The conf share goes
+  # where vzctl of each node reads its confs, and null leaves that to the node: where /etc/vz/conf leads, which is
+  # /etc/sysconfig/vz-scripts with Red Hat's packages and /etc/vz/conf itself with Debian's; one fleet may have both. A
+  # path here has to be that place on every node that gets this pillar: preflight refuses a node where it is not.
   shares:
     private: {export: /rf-images/pbx, mount: /vz/nfsprivate}
     root: {export: /rf-images/pbxroot, mount: /vz/nfsroot}
-    conf: {export: /rf-images/vzconf, mount: /etc/sysconfig/vz-scripts}
+    # The conf share is run: root of a node that can write there has code run on all nodes that mount it. With
+    # /rf-images/vzconf/{node} each node has a conf share of its own, which is safer. On a shared one, action scripts that
+    # a node did not bring itself, and confs with commands, are refused unless their SHA-256 stands in scripts, such as
+    # {vps.mount: 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae}.
+    conf: {export: /rf-images/vzconf, mount: null, scripts: {}}
 
-  # How a node reaches the SAN for the copy. The key and the pinned host keys are files on the node.
+  # How a node reaches the SAN for the copy. The key and the pinned host keys are files on the node; 'ringfree-san install'
+  # on the SAN (README) lets the key in for that alone.
   ssh:
     user: root
     port: 22
@@ -77,6 +88,13 @@ ringfree:
     # Usually per node: see node001.sls.
     priority: []
     exempt: {}
+    # What a container had right before its stop it must have again once it is started: what is mounted in it, listeners,
+    # addresses, routes, daemons. What is missing when `start:answer` is over counts like a service that does not answer:
+    # the node goes back. Here stands what may be missing: a container (NAME, HOSTNAME or id; '*' for each) to things, as
+    # the message names them, or with the stars of a shell, such as
+    # {PBX: ['mount /mnt/usb', 'tcp *:8080'], '*': ['process collectd']}. 'salt node001 ringfree_fingerprint.look 101'
+    # shows what counts.
+    may_lack: {}
     # What must answer in every container before it counts as started: a command inside it, or a TCP port at its first
     # address; `expect` is a regular expression for the answer. A check that cannot be made counts as failed.
     checks:
@@ -139,11 +157,11 @@ ringfree:
     # Seconds from one copy to the next; a copy that takes longer delays the next one.
     every: 900
     # Who reads: the node, from its mounted shares (ssh to the other SAN is all it takes), or the SAN in use itself (san:
-    # much faster; root's key on each SAN must be let in by the other one as ringfree:ssh:user, whose host key it knows).
+    # much faster; 'ringfree-san install' on both SANs, with `to` and with the other one's key: see README).
     from: node
     # Seconds; a failover to an older copy is refused, unless accept_age is said on its command line.
     max_age: 3600
-    # More deletions than this in one copy stop it.
+    # More deletions than this in the copy of one container stop it all.
     max_delete: 10000
     # Seconds without a byte after which a copy is given up; and seconds for the whole of it.
     timeout: 60

@@ -1,7 +1,11 @@
+#!jinja|yaml
 # The parts of one node's way from local storage to NFS. The first failure ends it; a second run continues.
-# The queue waits for a highstate; a number does that, `true` does not: https://github.com/saltstack/salt/issues/68694
-{%- set node = pillar['node'] %}
-{%- set timeout = pillar['ringfree'].get('timeout', 120) %}
+# A runner does them, and asks the node itself when a minion that was restarted meanwhile does not answer.
+{%- from 'orch/asked.jinja' import asked with context %}
+{%- if asked.faults %}
+{%- include 'orch/refused.jinja' %}
+{%- else %}
+{%- set node = asked.node %}
 {%- set parts = [
       ('presync', 'is nearly copied'),
       ('packages', 'has its updates'),
@@ -13,21 +17,22 @@
 {%- for part, sentence in parts %}
 
 # Not aborted, not paused, and time enough for this, for the rest and for the way back.
-{{ node }} may go on with {{ part }}:
+{{ (node ~ ' may go on with ' ~ part) | json }}:
   salt.runner:
     - name: ringfree.gate
     - node: {{ node | json }}
-    - part: {{ part }}
-    - pillar: {{ pillar['ringfree'] | json }}
+    - part: {{ part | json }}
+    - pillar: {{ asked.ringfree | json }}
     - raises: false
     - failhard: true
 
-{{ node }} {{ sentence }}:
-  salt.state:
-    - tgt: [{{ node | json }}]
-    - tgt_type: list
-    - sls: ringfree.{{ part }}
-    - timeout: {{ timeout }}
-    - queue: 100
+{{ (node ~ ' ' ~ sentence) | json }}:
+  salt.runner:
+    - name: ringfree.part
+    - node: {{ node | json }}
+    - part: {{ part | json }}
+    - pillar: {{ asked.ringfree | json }}
+    - raises: false
     - failhard: true
 {%- endfor %}
+{%- endif %}

@@ -1,23 +1,31 @@
+#!jinja|yaml
 # One node from its SAN to the other. What fails leaves the node guarded; the same orchestration goes on, or the other
 # way.
-{%- set node = pillar['node'] %}
+{%- from 'orch/asked.jinja' import asked with context %}
+{%- if asked.faults %}
+{%- include 'orch/refused.jinja' %}
+{%- else %}
+{%- set node = asked.node %}
 
 # No other job works on it; and while its SAN answers nothing is at stake, so that the first failure ends the line.
-{{ node }} may leave its SAN:
+{{ (node ~ ' may leave its SAN') | json }}:
   salt.runner:
     - name: ringfree.failover_gate
     - node: {{ node | json }}
-    - before: {{ pillar['before'] | json }}
-    - pillar: {{ pillar['ringfree'] | json }}
+    - before: {{ asked.before | json }}
+    - pillar: {{ asked.ringfree | json }}
     - raises: false
     - failhard: true
 
-{{ node }} runs from the other SAN:
+{{ (node ~ ' runs from the other SAN') | json }}:
   salt.state:
     - tgt: [{{ node | json }}]
     - tgt_type: list
     - sls: ringfree.failover
-    - pillar: {{ {'to': pillar['to'], 'accept_age': pillar['accept_age'], 'max_age': pillar['max_age']} | json }}
-    - timeout: {{ pillar['ringfree'].get('timeout', 120) }}
+    - pillar: {{ {'to': asked.to, 'accept_age': asked.accept_age, 'max_age': asked.max_age} | json }}
+    - timeout: {{ asked.timeout | json }}
     - queue: 100
+    - test: {{ opts['test'] | json }}
+    - saltenv: base
     - failhard: true
+{%- endif %}

@@ -1,3 +1,4 @@
+#!jinja|yaml
 # The node stays on NFS.
 include:
   - ringfree.fstab

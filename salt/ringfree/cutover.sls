@@ -1,3 +1,4 @@
+#!jinja|yaml
 # From the first stop to the last answer. Nothing is in here that could have been done before.
 {%- set ringfree = salt['cloudstor.settings']() %}
 {%- set shares = ringfree.shares %}

@@ -1,3 +1,4 @@
+#!jinja|yaml
 # Package updates come before the manifest: one that breaks a container stops the line before anything moves.
 {%- set ringfree = salt['cloudstor.settings']() %}
 

@@ -1,9 +1,14 @@
+#!jinja|yaml
 # Everything that can be done before a container stops.
 {%- set ringfree = salt['cloudstor.settings']() %}
 {%- set shares = ringfree.shares %}
 
 The containers that run are written down:
   vz.manifested:
+    - failhard: true
+
+What the containers have is written down:
+  vz.fingerprinted:
     - failhard: true
 
 The confs are kept:
@@ -18,7 +23,7 @@ Containers that do not move keep their paths:
 {#- Not with `unless`: for that Salt loads every state module it has, which takes a second. #}
 {%- for share in ('private', 'root') if not salt['mount.is_mounted'](shares[share].mount) %}
 
-The mount point {{ shares[share].mount }} is there:
+{{ ('The mount point ' ~ shares[share].mount ~ ' is there') | json }}:
   file.directory:
     - name: {{ shares[share].mount | json }}
     - makedirs: true

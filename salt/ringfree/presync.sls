@@ -1,3 +1,4 @@
+#!jinja|yaml
 # While the containers run: the share gets a nearly complete copy of each.
 
 The share is nearly up to date:

@@ -1,3 +1,4 @@
+#!jinja|yaml
 # The copy of the SAN in use on the other one is made again and again, by the node that the pillar names. Salt's own
 # scheduler does it; the direction is found at each time by what is mounted.
 {%- set ringfree = salt['cloudstor.settings']() %}
@@ -10,7 +11,9 @@ The other SAN is kept up to date:
     - seconds: {{ ringfree.replication.every | json }}
     - maxrunning: 1
     - return_job: false
+    - failhard: false
 {%- else %}
   schedule.absent:
     - name: ringfree_replication
+    - failhard: false
 {%- endif %}

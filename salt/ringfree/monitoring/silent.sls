@@ -1,3 +1,4 @@
+#!jinja|yaml
 # On the monitoring host: quiet for the time of a migration.
 {%- set monitoring = salt['cloudstor.settings']().monitoring %}
 
@@ -5,3 +6,4 @@ Monitoring is silent:
   ringfree_monitoring.silent:
     - services: {{ monitoring.services | json }}
     - expiry: {{ monitoring.expiry | json }}
+    - failhard: false
