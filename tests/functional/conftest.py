@@ -1,13 +1,22 @@
 """A minion without daemons: modules, states and SLS of the project through Salt's own loader."""
 
 import copy
+import functools
 import os
 import shutil
+import signal
 import stat
+import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
+import unconfined
 from fake_node import SECOND, SERVER, FakeNode
-from minion_without_daemons import Minion, make_opts
+from left_behind import LeftBehind
+from left_points import FSTAB, POINTS, local_side
+from migration_steps import until
+from minion_without_daemons import KeptMinion, Minion, make_opts
 
 
 @pytest.fixture
@@ -38,12 +47,22 @@ def test_mode(request):
     return request.param
 
 
+@pytest.fixture(scope="session")
+def nodes():
+    """A directory for fake nodes; in memory where that can be, because they are made and removed all the time."""
+    with tempfile.TemporaryDirectory(
+        prefix="nodes_", dir=IN_MEMORY if os.path.isdir(IN_MEMORY) else None
+    ) as folder:
+        yield Path(folder)
+
+
 @pytest.fixture
-def fake_bin(tmp_path, monkeypatch):
+def fake_bin(nodes, monkeypatch):
     """fake_bin("vzctl", "exit 9") puts an executable first in PATH and returns its path; sh, or what #! says."""
-    folder = tmp_path / "bin"
+    folder = nodes / "bin"
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{PATH}")
 
     def make(name, text="exit 0"):
         path = folder / name
@@ -54,28 +73,24 @@ def fake_bin(tmp_path, monkeypatch):
     return make
 
 
+IN_MEMORY = "/dev/shm"
+#: As the machine has it: the tests of another folder put programs there for the whole session.
+PATH = os.environ["PATH"]
+
 #: Constants of modules that name places on a node.
 PLACES = {
     "vz.status": {
         "VZ_CONF": "etc/vz/vz.conf",
         "CONF_DIR": "etc/vz/conf",
+        "NAMES": "etc/vz/names",
         "MANIFEST": "etc/ringfree/manifest.tmp",
         "MOUNTINFO": "proc/mountinfo",
     },
-    "cloudstor.journal": {
-        "STATE_DIR": "var",
-        "JOURNAL": "var/journal.json",
-        "CONF_DIR": "etc/vz/conf",
-        "SNAPSHOT": "etc/sysconfig/vz-scripts.tar.gz",
-        "SNAPSHOT_VZ_CONF": "etc/vz/vz.conf.before-nfs",
-    },
-    "ringfree_guard.fence": {
-        "FENCE": "etc/vz/conf/vps.premount",
-        "CREATE_FENCE": "etc/vz/conf/vps.create",
-        "NODE_FILE": "etc/ringfree/node",
-    },
+    "cloudstor.journal": {"STATE_DIR": "var", "JOURNAL": "var/journal.json"},
+    "ringfree_guard.fence": {"NODE_FILE": "etc/ringfree/node"},
     "ringfree_owner.records": {"STATE_DIR": "var", "ON_NFS": "etc/ringfree/on-nfs"},
-    "ringfree_preflight.look": {"CONF_DIR": "etc/vz/conf"},
+    "ringfree_writes.faults": {"ROOT": ""},
+    "ringfree_mentions.old_places": {"ROOT": ""},
     "ringfree_san.names": {"STATE_DIR": "var", "RUN_DIR": "run"},
     "ringfree_nfs.variables": {
         "FOLDER": "etc/ringfree",
@@ -88,25 +103,33 @@ PLACES = {
         "UNITS": "etc/systemd/system",
         "PASSING_UNITS": "run/systemd/system",
         "CRON": "etc/cron.d",
-        "PROC": "proc",
+        "AT_WORK": "run/deadman",
     },
     "ringfree_boot.waiting": {
         "MARKS": "var/vzreboot",
         "BOOT_SET": "var/boot-set",
         "DROP_IN": "etc/systemd/system/vz.service.d/ringfree.conf",
         "INIT_SCRIPT": "etc/init.d/ringfree",
+        "RUNLEVELS": "etc/rc[2-5].d",
     },
-    "ringfree_revert.plan": {"CHANGED": "var/changed", "FSTAB": "etc/fstab", "PROC": "proc"},
+    "ringfree_revert.plan": {"CHANGED": "var/changed", "FSTAB": "etc/fstab", "COMMANDS": "run/commands"},
     "ringfree_cleanup.plan": {"RECORD": "var/cleanup.json", "CONSENT": "run/consent.json", "PROC": "proc"},
     "ringfree_replica.records": {"STATE_DIR": "var/replica", "RUN_DIR": "run"},
     "ringfree_failover.look": {"FSTAB": "etc/fstab", "PROC": "proc"},
+    "ringfree_fingerprint.look": {"PROC": "proc", "INITS": "proc/vepid", "RECORD": "var/fingerprints.json"},
     "ringfree_run.holder": {"ORDERS": "run/orders.json", "HOLDER": "run/holder.json"},
     "ringfree_monitoring.record": {"RECORD": "var/monitoring.json"},
 }
 
 
 @pytest.fixture
-def fake_node(tmp_path_factory, fake_bin, minion, monkeypatch):
+def layout():
+    """Where a fake node has its confs, see LAYOUTS; a test that is parametrized with `layout` gets another one."""
+    return "redhat"
+
+
+@pytest.fixture
+def fake_node(nodes, fake_bin, kept_minion, monkeypatch, layout):
     """
     An OpenVZ node without containers; `add` makes them.
 
@@ -114,10 +137,10 @@ def fake_node(tmp_path_factory, fake_bin, minion, monkeypatch):
     tell the master is in fake_node.told, services in fake_node.services.
     """
     # Always in the same place, so that what one test prepared can be another one's start.
-    place = tmp_path_factory.getbasetemp() / "nodes"
-    shutil.rmtree(place / "node", ignore_errors=True)
-    node = FakeNode(place / "node", fake_bin)
+    shutil.rmtree(nodes / "node", ignore_errors=True)
+    node = FakeNode(nodes / "node", fake_bin, layout)
     monkeypatch.setattr("os.fsync", lambda handle: None)  # nobody pulls the plug here
+    monkeypatch.setattr("tempfile.tempdir", str(nodes))  # each command has files there
     monkeypatch.setattr("salt.utils.systemd.booted", lambda context: node.systemd)
     mount = {share: str(node.folder / "vz" / f"nfs{share}") for share in ("private", "root")}
     node.pillar = {
@@ -126,7 +149,7 @@ def fake_node(tmp_path_factory, fake_bin, minion, monkeypatch):
         "shares": {
             "private": {"mount": mount["private"]},
             "root": {"mount": mount["root"]},
-            "conf": {"mount": str(node.folder / "etc/sysconfig/vz-scripts")},
+            "conf": {},
         },
         "ssh": {
             "key": str(node.folder / "etc/ringfree/ssh/id_ed25519"),
@@ -149,30 +172,55 @@ def fake_node(tmp_path_factory, fake_bin, minion, monkeypatch):
         return node.services.get(name, False)
 
     node.restart = node.start = lambda name: service(name, True)
-    loaded = {}
+    used = []
 
     def load(test=False):
-        key = (test, repr(node.pillar))
-        if key not in loaded:
-            loaded[key] = make(test)
-        return loaded[key]
-
-    def make(test):
-        made = minion(test=test, pillar={"ringfree": node.pillar})
-        for function, places in PLACES.items():
-            if function not in made.modules:
-                continue  # a node without vzctl
-            for constant, place in places.items():
-                monkeypatch.setattr(made.module_of(function), constant, str(node.folder / place))
-        made.modules["event.send"] = lambda tag, data: node.told.append((tag, data))
-        made.modules["service.status"] = service
-        made.modules["service.start"] = lambda name: node.start(name)
-        made.modules["service.stop"] = lambda name: not service(name, False)
-        made.modules["service.restart"] = lambda name: node.restart(name)
+        made = kept_minion(node.folder, frozenset(os.listdir(node.bin)), test)
+        if made not in used:
+            used.append(made)
+            made.as_loaded()
+            made.modules["event.send"] = lambda tag, data: node.told.append((tag, data))
+            made.modules["service.status"] = service
+            made.modules["service.start"] = lambda name: node.start(name)
+            made.modules["service.stop"] = lambda name: not service(name, False)
+            made.modules["service.restart"] = lambda name: node.restart(name)
+        made.give({"ringfree": copy.deepcopy(node.pillar)})
         return made
 
     node.minion = load
     return node
+
+
+@pytest.fixture(scope="session")
+def kept_minion(nodes):
+    """kept_minion(folder, programs, test) is a minion on the fake node there, loaded once for all tests."""
+
+    @functools.cache
+    def load(folder, programs, test):
+        opts = make_opts(Path(tempfile.mkdtemp(dir=nodes)) / "minion")
+        opts["test"] = test
+        return KeptMinion(opts, f"salt.kept{load.cache_info().misses}", lambda made: _move(made, folder))
+
+    return load
+
+
+def _move(minion, folder):
+    """Give a minion its places on a fake node."""
+    for function, places in PLACES.items():
+        if function not in minion.modules:
+            continue  # a node without vzctl
+        for constant, place in places.items():
+            names = minion.modules[function].__globals__
+            assert constant in names
+            names[constant] = str(folder / place)
+    minion.utils["ringfree_confine.command"].__globals__["SCRIPT"] = unconfined.__file__
+    keep = minion.modules["ringfree_keep.modes"].__globals__
+    kept = (pattern.replace("/var/lib/ringfree", "/var") for pattern in keep["KEPT"])
+    keep["KEPT"] = tuple(f"{folder}{pattern}" for pattern in kept)
+    minion.utils["ringfree_command.run"].__globals__["RECORDS"] = str(folder / "run/commands")
+    # The whole node may lie below /dev, where no share of a real one is mounted.
+    pillar = minion.utils["ringfree_pillar.validate"].__globals__
+    pillar["NO_PLACE"] = tuple(place for place in pillar["NO_PLACE"] if place != "/dev")
 
 
 @pytest.fixture
@@ -183,3 +231,50 @@ def fleet(fake_node):
     fake_node.add(103, "Epsilon", running=False)
     fake_node.add(104, "revnat")
     return fake_node
+
+
+@pytest.fixture
+def moved(fleet):
+    """moved(point) brings the fleet's node that far; fleet.before is its local side as it was."""
+    (fleet.folder / "etc/fstab").write_text(FSTAB)
+    fleet.before = local_side(fleet)
+
+    def go(point):
+        state, arguments = POINTS[point]
+        until(fleet, state, **arguments)
+        with (fleet.folder / "etc/fstab").open("a") as stream:
+            stream.write(
+                "# ringfree: mounts of the SAN, managed by Salt\nx /y nfs hard 0 0\n# ringfree: end\n"
+            )
+        return fleet
+
+    return go
+
+
+@pytest.fixture
+def left(fleet, tmp_path):
+    """left("rsync", ...) is a command of the fleet's node whose job was killed; see LeftBehind."""
+    (tmp_path / "left").mkdir()
+    made = LeftBehind(tmp_path / "left", fleet.folder / "run/commands")
+    for name in ("rsync", "vzctl"):
+        made.program(name, made.never)
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def decoy():
+    """decoy("rsync", ...) is a process of the host with these words, with an older version's mark; returns its id."""
+    begun = []
+
+    def make(*words):
+        argv = ["sh", "-c", "while :; do sleep 600; done", *words]
+        begun.append(
+            subprocess.Popen(argv, env={**os.environ, "RINGFREE_COMMAND": "1"}, start_new_session=True)
+        )
+        return begun[-1].pid
+
+    yield make
+    for process in begun:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

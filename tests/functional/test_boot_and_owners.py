@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import ringfree_seal
 from fake_node import FENCE
 from migration_steps import apply, until
 from salt.exceptions import CommandExecutionError
@@ -65,8 +66,8 @@ def onboot(node, ctid, word):
 def boots_without_its_san(node):
     """The power was cut: nothing runs, nothing is mounted, and systemd did not start vz."""
     mountinfo = node.folder / "proc/mountinfo"
-    for share in node.pillar["shares"].values():
-        program(node, "umount", share["mount"])
+    for share in node.pillar["shares"]:
+        program(node, "umount", node.mount_point(share))
     mountinfo.write_text("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n")
     for ctid in node.running():
         (node.folder / "proc/running" / str(ctid)).unlink()
@@ -104,8 +105,8 @@ def test_h14_a_committed_node_starts_vz_only_with_its_store(fleet, test_mode):
     if test_mode:
         assert fleet.tree() == before
         return
-    for share in fleet.pillar["shares"].values():
-        assert share["mount"] in drop_in.read_text()
+    for share in fleet.pillar["shares"]:
+        assert fleet.mount_point(share) in drop_in.read_text()
     assert fleet.calls("systemctl daemon-reload")
     again = state()
     assert (again["result"], again["changes"]) == (True, {})
@@ -214,7 +215,7 @@ def test_h14_the_node_is_brought_up_as_vz_would_have_booted_it(committed):
     assert (done["left"], done["vz"]) == ({}, True)
     assert done["mounted"] == planned["mounted"] and len(mounted(committed)) == 3
     assert committed.running() == [102, 103, 104]
-    by_vz = [call for call in committed.calls("vzctl start")[starts:] if "--force" not in call]
+    by_vz = [call for call in committed.calls("vzctl start")[starts:] if "--force" not in call.split()]
     assert by_vz.index("vzctl start 102") < len(by_vz) - 1
     assert "DISABLED" not in committed.vz_conf.read_text()
     assert not (committed.folder / "var/boot-set").exists()
@@ -294,7 +295,7 @@ def test_h12_only_what_this_node_owns_is_brought_up(committed):
     assert done["started"] == [102, 103]
     assert done["left"] == {101: "belongs to node002", 104: 'its conf says DISABLED="yes"'}
     assert (committed.folder / "etc/ringfree/manifest.tmp").read_text().split() == ["102", "104"]
-    assert "101 node002" in (committed.folder / "etc/ringfree/on-nfs").read_text()
+    assert "101 node002" in committed.listed()
 
 
 @pytest.mark.parametrize("point", [("vz.stopped", {}), ("vz.manifested", {})])
@@ -307,7 +308,20 @@ def test_a_node_that_is_not_committed_is_not_brought_up(fleet, point):
 
 def test_a_damaged_list_starts_nothing(committed):
     (committed.folder / "var/boot-set").write_text("nonsense")
-    refused(committed, "boot-set is damaged", "Nothing was started")
+    refused(committed, "boot-set is damaged", "Nothing was started", "ringfree_boot.recover_set")
+
+
+def test_h14_a_damaged_list_is_written_anew_from_what_is_there(committed):
+    boots_without_its_san(committed)
+    kept = committed.folder / "var/boot-set"
+    modules = committed.minion().modules
+    whole = modules["ringfree_boot.recover_set"]()
+    assert whole == modules["ringfree_boot.waiting"]() and not kept.exists(), "nothing is damaged"
+    kept.write_bytes(ringfree_seal.seal(b"todo 101\n").replace(b"101", b"901"))
+    refused(committed, "boot-set is damaged: its check sum is missing or wrong")
+    assert modules["ringfree_boot.recover_set"]() == whole
+    assert kept.read_bytes().startswith(b"# format 2\nmarks")
+    assert len(list((committed.folder / "var").glob("boot-set.damaged-*"))) == 1
 
 
 @pytest.mark.parametrize("allowed", [False, True])
@@ -338,10 +352,9 @@ def call(node, function, *arguments, **options):
 def test_h05_the_node_knows_by_itself_what_lives_on_the_share(fleet):
     """Before the share says so, and until after it says otherwise."""
     state = until(fleet, "cloudstor.owned")
-    listed = fleet.folder / "etc/ringfree/on-nfs"
     fleet.rule("rsync", "case \"$*\" in *owners-to-share*) echo 'No route to host' >&2; exit 255 ;; esac")
     assert state()["result"] is False
-    assert listed.read_text() == "101 node001\n102 node001\n104 node001\n"
+    assert fleet.listed() == ["101 node001", "102 node001", "104 node001"]
     assert fleet.owner(101)["store"] == "local"
     with pytest.raises(CommandExecutionError, match="No route to host"):
         call(fleet, "ringfree_owner.claim", [101], "nfs")
@@ -481,10 +494,10 @@ def test_h02_the_way_back_does_not_bring_back_what_was_destroyed(committed, seen
     dry = apply(committed, "cloudstor.reverted", {"data": "discard"}, test=True)
     assert ("101" in dry["changes"], "102" in dry["changes"]) == (False, True)
     if seen == "in a first try":
-        committed.rule("vzctl.start.102", "exit 8")
+        committed.rule("umount", f'case "$*" in *etc/vz/conf) {away} ;; */vz/nfsroot) exit 32 ;; esac')
         call(committed, "ringfree_revert.revert", data="discard")
-        assert (call(committed, "cloudstor.state"), committed.running()) == ("in_flight", [104])
-        committed.rule("vzctl.start.102", "")
+        assert (call(committed, "cloudstor.state"), committed.running()) == ("in_flight", [102, 104])
+        committed.rule("umount", "")
     done = call(committed, "ringfree_revert.revert", data="discard")
     failed = [step["what"] for step in done if not step["ok"]]
     assert failed == (["the share knows that the live copies are local"] if seen == "without ssh" else [])
@@ -495,7 +508,7 @@ def test_h02_the_way_back_does_not_bring_back_what_was_destroyed(committed, seen
         not committed.conf(101).exists() and "ONBOOT" in Path(f"{committed.conf(101)}.destroyed").read_text()
     )
     assert sorted(committed.private(101).rglob("*")) == old
-    assert (committed.folder / "etc/ringfree/on-nfs").read_text() == ""
+    assert committed.listed() == []
     assert call(committed, "vz.manifest") == [102, 104]
 
 
@@ -523,6 +536,90 @@ def test_h02_the_way_back_does_not_put_an_old_copy_in_the_place_of_a_new_contain
     assert apply(committed, "cloudstor.reverted", {"data": "discard"})["result"] is True
     assert committed.running() == [102, 104]
     assert not committed.conf(101).exists()
+
+
+@pytest.mark.parametrize("share", ["there", "silent"])
+@pytest.mark.parametrize("damage", [lambda data: data[:-3], lambda data: data.replace(b"101", b"10q")])
+def test_h05_a_damaged_list_is_written_anew_from_what_is_found(committed, damage, share):
+    """A way back does so by itself; modules refuse it until then."""
+    listed = committed.folder / "etc/ringfree/on-nfs"
+    whole = committed.listed()
+    bad = damage(listed.read_bytes())
+    listed.write_bytes(bad)
+    before = committed.tree()
+    for function in ("live_on_nfs", "void", "note"):
+        with pytest.raises(CommandExecutionError, match=r"on-nfs is damaged: .*ringfree_owner\.recover_list"):
+            call(committed, f"ringfree_owner.{function}")
+    assert committed.tree() == before
+    dry = apply(committed, "cloudstor.reverted", {"data": "discard"}, test=True)
+    assert dry["result"] is None and "is damaged" in dry["changes"]["own list"]["old"]
+    if share == "silent":
+        committed.rule("ssh", "exit 255")
+        committed.rule("rsync", "exit 255")
+    assert call(committed, "ringfree_owner.recover_list") == {101: "node001", 102: "node001", 104: "node001"}
+    assert committed.listed() == whole and call(committed, "ringfree_owner.list_fault") == ""
+    (kept,) = listed.parent.glob("on-nfs.damaged-*")
+    assert kept.read_bytes() == bad
+    after = committed.tree()
+    call(committed, "ringfree_owner.recover_list")
+    assert committed.tree() == after
+
+
+def test_h05_a_damaged_list_keeps_no_container_down(committed):
+    listed = committed.folder / "etc/ringfree/on-nfs"
+    listed.write_bytes(listed.read_bytes()[:-3])
+    assert apply(committed, "cloudstor.reverted", {"data": "discard"})["result"] is True
+    assert committed.running() == [101, 102, 104] and committed.listed() == []
+
+
+def test_h05_what_another_node_has_taken_stays_listed_when_the_list_is_written_anew(committed):
+    """And what lives at home by its record is not."""
+    committed.own(101, node="node002", store="nfs")
+    call(committed, "vz.stop", [101])
+    call(committed, "ringfree_owner.note")
+    listed = committed.folder / "etc/ringfree/on-nfs"
+    listed.write_bytes(listed.read_bytes()[:-3])
+    assert call(committed, "ringfree_owner.recover_list")[101] == "node002"
+
+
+def damage_record(node, ctid):
+    path = node.san("pbx/.ringfree/owner", ctid)
+    path.write_bytes(path.read_bytes()[:-4])
+
+
+def test_h12_a_damaged_owner_record_is_written_anew_by_the_node_that_has_the_container(committed):
+    before = committed.owner(101)
+    damage_record(committed, 101)
+    with pytest.raises(
+        CommandExecutionError, match=r"owner/101 on the SAN is damaged: .*ringfree_owner\.recover 101"
+    ):
+        call(committed, "ringfree_owner.records")
+    record = call(committed, "ringfree_owner.recover", 101)
+    assert (record["node"], record["store"]) == ("node001", "nfs")
+    assert int(record["generation"]) > int(before["generation"])
+    assert call(committed, "ringfree_owner.records")[101] == record
+    with pytest.raises(CommandExecutionError, match="is not damaged"):
+        call(committed, "ringfree_owner.recover", 101)
+
+
+def test_h12_a_node_that_does_not_have_the_container_does_not_write_its_record(committed):
+    committed.own(150, node="node002", store="nfs")
+    call(committed, "vz.stop", [101])
+    committed.own(101, node="node002", store="nfs")
+    call(committed, "ringfree_owner.note")
+    for ctid, whose in ((150, "unknown"), (101, "of node002")):
+        damage_record(committed, ctid)
+        with pytest.raises(CommandExecutionError, match=f"container {ctid} is {whose} by what node001 knows"):
+            call(committed, "ringfree_owner.recover", ctid)
+
+
+@pytest.mark.parametrize("before", ["cloudstor.owned", "vz.containers_configured"])
+def test_h02_until_the_share_was_told_the_live_copy_is_the_local_one(fleet, before):
+    until(fleet, before)
+    call(fleet, "ringfree_owner.enlist", [101])
+    damage_record(fleet, 101)
+    store = "local" if before == "cloudstor.owned" else "nfs"
+    assert call(fleet, "ringfree_owner.recover", 101)["store"] == store
 
 
 def test_an_admins_own_create_script_stays(fleet):

@@ -6,7 +6,9 @@ import time
 
 import pytest
 import ringfree_command
+from edited import edit
 from migration_steps import apply, until
+from odd_trees import immutable, make_deep
 from salt.exceptions import CommandExecutionError
 
 WORD = "7f3a-91c2"
@@ -60,10 +62,7 @@ class Committed:
 
     def journal(self, change):
         """Change the node's journal by a function."""
-        path = self.node.folder / "var/journal.json"
-        journal = json.loads(path.read_text())
-        change(journal)
-        path.write_text(json.dumps(journal))
+        edit(self.node.folder / "var/journal.json", change)
 
     def copied_last(self):
         """The final copy was made now: files of a node that is a copy of another test's are newer than its journal."""
@@ -214,6 +213,68 @@ def test_what_a_way_back_replaced_goes_on_a_local_node_too(fleet, monkeypatch):
     assert fleet.running() == MOVED and all(fleet.private(ctid).is_dir() for ctid in (*MOVED, 103))
 
 
+# --- one that cannot go keeps no other one ----------------------------------------------------------------------------
+
+
+def test_h43_an_immutable_file_keeps_its_own_area_and_no_other_one(committed):
+    """It is named with its path and the command; the same cleanup, with a consent of its own, ends it later."""
+    committed.cleaned()
+    (moved,) = committed.node.folder.glob("vz/private/.ringfree-removed/*/101")
+    with immutable(moved / "etc/hostname"):
+        committed.copied_last()
+        committed.consent()
+        ret = committed.clean()
+    assert ret["result"] is False
+    for words in ("101/etc/hostname", "Operation not permitted", f"'chattr -R -i -a {moved}'"):
+        assert words in ret["comment"]
+    assert {path.rpartition("/")[2] for path in ret["changes"]} == {"102", "104"}
+    assert moved.exists()
+    assert {area["ctid"]: area["state"] for area in committed.record()} == {
+        101: "deleting",
+        102: "deleted",
+        104: "deleted",
+    }
+    committed.cleaned()
+    assert not moved.exists()
+    assert {area["state"] for area in committed.record()} == {"deleted"}
+
+
+def test_h42_a_surprise_with_one_area_keeps_no_other_one(committed, monkeypatch):
+    committed.consent()
+    module = committed.node.minion().module_of("ringfree_cleanup.plan")
+    move = module._move
+
+    def surprised(item, stamp):
+        if item["ctid"] == 101:
+            raise AttributeError("nobody thought of it")
+        return move(item, stamp)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_move", surprised)
+        ret = committed.clean()
+    assert ret["result"] is False and "AttributeError: nobody thought of it" in ret["comment"]
+    assert [committed.kept(ctid) is None for ctid in MOVED] == [True, False, False]
+    committed.cleaned()
+
+
+def test_h43_a_deep_tree_goes_like_any_other(committed):
+    make_deep(committed.node.private(101), 1200)
+    committed.copied_last()
+    committed.node.pillar["cleanup"]["present"] = 0
+    committed.cleaned()
+    committed.cleaned()
+    assert {area["state"] for area in committed.record()} == {"deleted"}
+
+
+def test_h21_what_a_copy_back_replaced_stays_until_that_is_finished(committed):
+    replaced = committed.node.folder / "vz/private/.ringfree-replaced/20261101-021000"
+    replaced.mkdir(parents=True)
+    (replaced / "101.unfinished").touch()
+    committed.node.pillar["cleanup"] = {"age": 0, "keep": 0}
+    assert "20261101-021000" not in committed.paths()
+    assert "a copy back of containers 101 was begun there and not finished" in str(committed.plan()["left"])
+
+
 # --- what is left alone -----------------------------------------------------------------------------------------------
 
 
@@ -313,10 +374,11 @@ def test_a_record_that_leads_elsewhere_deletes_nothing(committed, tmp_path):
     committed.cleaned()
     victim = tmp_path / "victim"
     victim.mkdir()
-    path = committed.node.folder / "var/cleanup.json"
-    record = json.loads(path.read_text())
-    record["areas"] = [{**record["areas"][0], "kept": str(victim), "inode": victim.stat().st_ino}]
-    path.write_text(json.dumps(record))
+
+    def lead_elsewhere(record):
+        record["areas"] = [{**record["areas"][0], "kept": str(victim), "inode": victim.stat().st_ino}]
+
+    edit(committed.node.folder / "var/cleanup.json", lead_elsewhere)
     committed.node.pillar["cleanup"]["present"] = 0
     committed.copied_last()
     (victim / "etc").mkdir()
@@ -329,12 +391,12 @@ def test_a_record_that_leads_elsewhere_deletes_nothing(committed, tmp_path):
     assert (victim / "etc").is_dir()
 
 
-def test_a_symbolic_link_is_not_followed(committed, tmp_path):
+def test_a_symbolic_link_is_not_followed(committed):
     private = committed.node.private(101)
-    os.rename(private, tmp_path / "elsewhere")
-    private.symlink_to(tmp_path / "elsewhere")
+    os.rename(private, committed.node.folder / "elsewhere")
+    private.symlink_to(committed.node.folder / "elsewhere")
     stays(committed, 101, "a symbolic link")
-    assert (tmp_path / "elsewhere/etc/hostname").exists() and private.is_symlink()
+    assert (committed.node.folder / "elsewhere/etc/hostname").exists() and private.is_symlink()
 
 
 def test_an_area_on_nfs(committed):
@@ -439,25 +501,25 @@ def test_a_folder_of_somebody_else_in_place_of_ours(committed, tmp_path):
 # --- deletion ---------------------------------------------------------------------------------------------------------
 
 
-def test_another_directory_in_the_dated_folder_is_not_deleted(committed, tmp_path):
+def test_another_directory_in_the_dated_folder_is_not_deleted(committed):
     """By the record's inode: whatever was put into its place stays."""
     committed.cleaned()
     kept = committed.kept(101)
-    os.rename(kept, tmp_path / "away")
+    os.rename(kept, committed.node.folder / "away")
     kept.mkdir()
     (kept / "precious").touch()
     committed.cleaned()
-    assert (kept / "precious").exists() and (tmp_path / "away/etc/hostname").exists()
+    assert (kept / "precious").exists() and (committed.node.folder / "away/etc/hostname").exists()
     assert committed.kept(102) is None
 
 
-def test_a_link_in_the_dated_folder_is_not_followed(committed, tmp_path):
+def test_a_link_in_the_dated_folder_is_not_followed(committed):
     committed.cleaned()
     kept = committed.kept(101)
-    os.rename(kept, tmp_path / "away")
-    kept.symlink_to(tmp_path / "away")
+    os.rename(kept, committed.node.folder / "away")
+    kept.symlink_to(committed.node.folder / "away")
     committed.cleaned()
-    assert (tmp_path / "away/etc/hostname").exists()
+    assert (committed.node.folder / "away/etc/hostname").exists()
 
 
 def test_nothing_is_deleted_of_a_container_that_is_not_on_the_share_any_more(committed):
@@ -645,6 +707,9 @@ def kill_at(monkeypatch, number):
 
     def dying(real):
         def act(*args, **kwargs):
+            # A directory that is there does not change; and what is noted of each command has tests of its own.
+            if "/run/commands" in str(args[0]) or (real.__name__ == "mkdir" and os.path.isdir(args[0])):
+                return real(*args, **kwargs)
             count[0] += 1
             if count[0] == number:
                 raise Killed
@@ -701,9 +766,11 @@ def begin_again(small, start):
     """The node as it was before the kill; a copy of it has other inodes, and newer files."""
     small.node.restore(start)
     record = small.node.folder / "var/cleanup.json"
-    if record.exists():
-        kept = json.loads(record.read_text())
+
+    def renew(kept):
         for area in kept["areas"]:
             area["inode"] = os.stat(area["kept"]).st_ino
-        record.write_text(json.dumps(kept))
+
+    if record.exists():
+        edit(record, renew)
     small.copied_last()

@@ -1,7 +1,9 @@
 """H27, H13, H02: a node goes from one SAN to the other and back; replication keeps the other one's copy."""
 
+import itertools
 import json
 import time
+import types
 
 import pytest
 from fake_node import SECOND, SERVER
@@ -124,9 +126,7 @@ def test_a_node_on_local_storage_does_not_replicate(fleet):
 
 
 def test_two_replications_do_not_run_side_by_side(node, tmp_path):
-    node.rule(
-        "rsync.nfsprivate", f"touch {tmp_path}/begun; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done"
-    )
+    node.rule("rsync.101", f"touch {tmp_path}/begun; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done")
     import threading
 
     first = threading.Thread(target=call, args=(node, "ringfree_replica.replicate"))
@@ -142,31 +142,89 @@ def test_two_replications_do_not_run_side_by_side(node, tmp_path):
 
 def test_a_copy_that_fails_leaves_the_old_marker(node):
     before = node.second("pbx/.ringfree/replica").read_text()
-    node.rule("rsync.nfsprivate", "echo 'too many deletions' >&2; exit 25")
+    node.rule("rsync.102", "echo 'too many deletions' >&2; exit 25")
     with pytest.raises(CommandExecutionError, match="ringfree:replication:max_delete"):
         call(node, "ringfree_replica.replicate")
     assert node.second("pbx/.ringfree/replica").read_text() == before
 
 
 @pytest.mark.parametrize(
-    ("line", "counts"), [(".d..t...... .ringfree/", False), (".d..t...... 101/etc/", True)]
+    ("piece", "line", "counts"),
+    [
+        (".ringfree", ".d..t...... ./", False),
+        (".ringfree", "<f.st...... owner/101", True),
+        ("101", ".d..t...... ./", True),
+        ("101", ".d..t...... etc/", True),
+    ],
 )
-def test_the_last_copy_counts_differences_but_not_what_other_nodes_write_meanwhile(node, line, counts):
-    node.rule("rsync", f'case "$*" in *--dry-run*--include=/101/*) echo "{line}" ;; esac')
+def test_the_last_copy_counts_differences_but_not_what_other_nodes_write_meanwhile(node, piece, line, counts):
+    node.rule("rsync", f'case "$*" in *--dry-run*/pbx/{piece}/) echo "{line}" ;; esac')
     done = failover(node, "secondary")
     if counts:
-        assert f"1 differences between both SANs after the last copy, such as '{line}'" in done["comment"]
+        said = f"{line[:12]}{piece}/{line[12:].removeprefix('./')}"
+        assert f"1 differences between both SANs after the last copy, such as '{said}'" in done["comment"]
     else:
         good(done)
 
 
-def test_the_san_itself_can_copy(node):
-    """from: san: the command goes to the SAN in use, quoted for the shell there, with an end of its own."""
-    node.pillar["replication"]["from"] = "san"
+def test_each_container_is_copied_by_an_rsync_of_its_own_which_its_san_lets_write(node):
+    asked = len(node.calls())
     call(node, "ringfree_replica.replicate")
-    (private, conf) = [line for line in node.calls("ssh ") if " timeout " in line]
-    assert f" {SERVER} timeout 43200 rsync " in private
-    assert f"/rf-images/pbx/ {SECOND}:/rf-images/pbx/" in private and "/rf-images/vzconf/" in conf
+    turn = node.second("pbx/.ringfree/turn").read_text().strip()
+    copies = [
+        line.split()
+        for line in node.calls()[asked:]
+        if f"--rsync-path=ringfree-san receive 0 {turn} -" in line
+    ]
+    assert [words[-1].removeprefix(f"{SECOND}:/rf-images/") for words in copies] == [
+        "pbx/101/",
+        "pbx/102/",
+        "pbx/104/",
+        "pbx/.ringfree/",
+        "vzconf/",
+    ]
+    assert ["--delete-delay" in words for words in copies] == [True] * 3 + [False] * 2
+
+
+def test_the_san_itself_can_copy(node):
+    """from: san: the SAN in use is asked for each piece, with the time that is left for all of them."""
+    node.pillar["replication"]["from"] = "san"
+    node.pillar["replication"]["deadline"] = 600
+    call(node, "ringfree_replica.replicate")
+    turn = node.second("pbx/.ringfree/turn").read_text().strip()
+    sent = [line.partition(f" {SERVER} ringfree-san send ")[2].split() for line in node.calls("ssh ")]
+    sent = [words for words in sent if words]
+    assert {tuple(words[1:7]) for words in sent} == {("root", SECOND, "22", "0", turn, "-")}
+    assert all(590 <= int(words[0]) <= 600 for words in sent)
+    assert [words[7] for words in sent] == [
+        *(f"/rf-images/pbx/{ctid}/" for ctid in (101, 102, 104)),
+        "/rf-images/pbx/.ringfree/",
+        "/rf-images/vzconf/",
+    ]
+    assert sent[0][8:11] == ["-aHAXSx", "--numeric-ids", "--timeout=60"]
+
+
+@pytest.mark.parametrize("by", ["san", "node"])
+def test_a_key_that_was_let_in_without_the_program_is_told(node, by):
+    node.pillar["replication"]["from"] = by
+    node.rule(
+        "ssh",
+        'case "$*" in *ringfree-san*) echo "bash: ringfree-san: command not found" >&2; exit 127 ;; esac',
+    )
+    node.rule(
+        "rsync", 'case "$*" in *ringfree-san*) echo "sh: 1: ringfree-san: not found" >&2; exit 127 ;; esac'
+    )
+    with pytest.raises(CommandExecutionError, match="without 'ringfree-san install'"):
+        call(node, "ringfree_replica.replicate")
+
+
+def test_a_copy_that_takes_too_long_ends_between_two_containers(node, monkeypatch):
+    node.pillar["replication"]["deadline"] = 60
+    ticks = itertools.count(0, 25)
+    clock = types.SimpleNamespace(time=time.time, monotonic=lambda: next(ticks))
+    monkeypatch.setattr(node.minion().module_of("ringfree_replica.replicate"), "time", clock)
+    with pytest.raises(CommandExecutionError, match="takes longer than ringfree:replication:deadline"):
+        call(node, "ringfree_replica.replicate")
 
 
 # --- there and back -------------------------------------------------------------------------------------------------
@@ -238,6 +296,50 @@ def test_a_target_that_lacks_something_is_refused_before_anything_stops(node, la
     assert node.running() == [101, 102, 104] and sources(node) == {SERVER}
 
 
+RECORDS = (
+    "pbx/.ringfree/replica",
+    "vzconf/.ringfree/replica",
+    "pbx/.ringfree/owner/101",
+    "pbx/.ringfree/live/node001",
+)
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_h27_a_damaged_record_of_the_other_san_is_refused_with_what_mends_it(node, name):
+    flip(node.second(name))
+    refused = failover(node, "secondary")
+    assert refused["result"] is False
+    for said in (
+        f"{name.partition('/')[2].removeprefix('.ringfree/')} is damaged: ",
+        "remove it: the next replication",
+    ):
+        assert said in refused["comment"]
+    assert node.running() == [101, 102, 104] and sources(node) == {SERVER}
+    with pytest.raises(CommandExecutionError, match="is damaged"):
+        call(node, "ringfree_replica.replicate")
+    node.second(name).unlink()
+    call(node, "ringfree_replica.replicate")
+    good(failover(node, "secondary"))
+
+
+def test_h27_a_damaged_live_record_of_the_san_in_use_is_written_by_hand(node):
+    path = node.san("pbx/.ringfree/live/node001")
+    flip(path)
+    with pytest.raises(
+        CommandExecutionError, match=r"live/node001 is damaged: .*write it by hand: the lines san="
+    ):
+        call(node, "ringfree_replica.replicate")
+    path.write_text(f"san=primary\ngeneration=2\nsince={int(time.time())}\n")
+    call(node, "ringfree_replica.replicate")
+    good(failover(node, "secondary"))
+
+
 def test_a_node_that_is_not_committed_is_refused(fleet):
     assert "it uses no SAN" in failover(fleet, "secondary")["comment"]
     until(fleet, "vz.stopped")
@@ -256,7 +358,7 @@ def test_a_container_that_was_down_stays_down(node):
 #: What breaks a step, and whether its containers may already write on the target.
 BREAKS = {
     "a container does not stop": ("vzctl.stop.102", "exit 9", False),
-    "the last copy fails": ("rsync.nfsprivate", "echo broken >&2; exit 11", False),
+    "the last copy fails": ("rsync.102", "echo broken >&2; exit 11", False),
     "a share is busy": ("umount", "echo busy >&2; exit 32", False),
     "a mount fails": ("mount", f'case "$*" in *probe*) ;; *{SECOND}*pbxroot*) exit 32 ;; esac', False),
     "a container does not start": ("vzctl.start.104", "exit 7", True),
@@ -284,6 +386,31 @@ def test_what_fails_in_the_middle_is_guarded_and_goes_on(node, what):
     assert node.running() == [101, 102, 104] and sources(node) == {SECOND}
     assert (node.folder / "vz/nfsprivate/101/etc/spool").read_text() == "last words"
     assert journal(node)["state"] == "nfs"
+
+
+def test_h43_a_container_that_does_not_start_keeps_no_other_one_down(node):
+    """Also the first one, which the others would have waited for."""
+    node.rule("vzctl.start.102", "echo 'no init' >&2; exit 7")
+    failed = failover(node, "secondary")
+    assert failed["result"] is False and "no init" in failed["comment"]
+    assert node.running() == [101, 104] and sources(node) == {SECOND}
+    node.rule("vzctl.start.102", "")
+    good(failover(node, "secondary"))
+    assert node.running() == [101, 102, 104]
+
+
+def test_h42_a_surprise_ends_it_with_a_sentence_and_the_same_command_goes_on(node, monkeypatch):
+    def fail(*arguments):
+        raise AttributeError("nobody thought of it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node.minion().module_of("ringfree_failover.look"), "_mount", fail)
+        failed = failover(node, "secondary")
+    assert failed["result"] is False
+    for words in ("AttributeError: nobody thought of it", "node001 is between the SANs"):
+        assert words in failed["comment"]
+    good(failover(node, "secondary"))
+    assert node.running() == [101, 102, 104]
 
 
 @pytest.mark.parametrize("what", BREAKS)
@@ -370,12 +497,32 @@ def test_h13_a_root_on_the_dead_san_is_a_living_container(node):
     assert "processes 4712" in failover(node, "secondary")["comment"]
 
 
+@pytest.mark.parametrize(
+    ("status", "root"),
+    [
+        ("", f"tmpfs {SERVER}:/rf-images/pbx rw"),
+        ("", f"ext4 /dev/sda1 rw,data={SERVER}:/rf-images/pbx"),
+        ("envID:\t103\n", f"nfs {SERVER}:/rf-images/pbx rw"),
+    ],
+    ids=["a source by that name", "an option by that name", "another container"],
+)
+def test_h33_nobody_looks_as_if_he_lived_on_the_san(node, status, root):
+    """A container's root names the source of what it mounts as it likes."""
+    kill_primary(node)
+    node.rule("umount", BUSY)
+    living = node.folder / "proc/4713"
+    living.mkdir()
+    (living / "status").write_text(f"Name: init\n{status}")
+    (living / "mountinfo").write_text(f"1 0 0:50 /101 / rw - {root}\n")
+    good(failover(node, "secondary"))
+    assert sources(node) == {SECOND}
+
+
 def test_h13_nothing_is_forced_while_the_san_answers(node):
     node.rule("vzctl.stop.101", "exit 9")
     assert failover(node, "secondary")["result"] is False
-    assert not [line for line in node.calls("umount") if "-f" in line] and not [
-        line for line in node.calls("vzctl stop") if "--fast" in line
-    ]
+    assert not [line for line in node.calls("umount") if "-f" in line.split()]
+    assert not [line for line in node.calls("vzctl stop") if "--fast" in line.split()]
 
 
 def test_h02_the_san_that_died_is_neither_started_from_nor_copied_over(node):

@@ -5,15 +5,18 @@ import os
 import shutil
 
 import pytest
+import ringfree_command
+from edited import edit
 from fake_node import SECOND, SERVER
 from highstate import highstate
-from migration_steps import apply, steps, until
+from migration_steps import STEPS, apply, bring, each_step, until
 from salt.exceptions import CommandExecutionError
 
 ROOT_DISK = "/dev/sda1 / ext4 defaults 0 1\n"
 #: The states of a node on NFS, as they are in the SLS.
 FSTAB = "The mounts come back after a reboot"
 SSH = "The SAN can be reached over ssh"
+MODES = "Nobody else reads what is kept of the node"
 DEADMAN = "The node does not go back by itself"
 POINTS = "The mount points are there"
 SHARES = "The shares are mounted"
@@ -24,6 +27,7 @@ CONFS = "The containers live on the share"
 CLOSED = "Nobody writes under the mount points"
 WAITS = "vz starts only with its store"
 OWNERS = "Each container is one node's"
+SCRIPTS = "Nobody else's scripts run here"
 #: And of a local one.
 UNUSED, NO_MOUNTS, NO_FENCE = (
     "Nothing of the share is in use",
@@ -120,7 +124,7 @@ def stop(node, *ctids):
 def unmount(node, *shares):
     """Somebody unmounts shares."""
     for share in shares:
-        node.minion().modules["ringfree_nfs.unmount"](node.pillar["shares"][share]["mount"])
+        node.minion().modules["ringfree_nfs.unmount"](node.mount_point(share))
 
 
 def change(old, new):
@@ -151,7 +155,7 @@ CORRECTED = {
         {VZ_CONF: {"DISK_QUOTA"}},
     ),
     "vz.conf is that of before": (
-        lambda node: shutil.copy(node.folder / "etc/vz/vz.conf.before-nfs", node.vz_conf),
+        lambda node: shutil.copyfile(node.folder / "etc/vz/vz.conf.before-nfs", node.vz_conf),
         {VZ_CONF: {"VE_ROOT", "VE_PRIVATE", "DISK_QUOTA"}},
     ),
     "the guard was left in vz.conf": (
@@ -531,7 +535,8 @@ def test_a_container_that_was_destroyed_is_forgotten(on_nfs, ctid):
     stop(on_nfs, ctid)
     on_nfs.own(ctid)
     listed = on_nfs.folder / "etc/ringfree/on-nfs"
-    listed.write_text(f"{listed.read_text().replace('104 node001', '')}\n{ctid} node001\n")
+    lines = [line for line in on_nfs.listed() if line != "104 node001"]
+    listed.write_text("".join(f"{line}\n" for line in [*lines, f"{ctid} node001"]))
     on_nfs.destroy(ctid)
     live = dry_live_again(on_nfs)
     clean(live, but=[CONFS])
@@ -609,10 +614,10 @@ def test_h13_a_san_that_is_away_keeps_nothing_local_from_being_corrected(on_nfs)
     for test in (True, False):
         on_nfs.minion(test=test).module_of("vz.status")._ASKED.clear()
     live = dry_live_again(on_nfs)
-    clean(live, but=[FSTAB, VARIABLES, VZ_CONF, FENCE, CONFS, OWNERS])
+    clean(live, but=[FSTAB, VARIABLES, VZ_CONF, FENCE, CONFS, OWNERS, SCRIPTS])
     for name in (FSTAB, VARIABLES, VZ_CONF):
         assert live[name]["result"] is True and live[name]["changes"], name
-    for name in (FENCE, CONFS, OWNERS):
+    for name in (FENCE, CONFS, OWNERS, SCRIPTS):
         assert live[name]["result"] is False and "does not answer" in live[name]["comment"], name
 
 
@@ -695,14 +700,40 @@ def test_what_was_left_on_a_local_node_goes(back, what):
 def test_a_deadman_that_is_at_work_is_left_to_end_it(back):
     """The journal says local already, and the process that brought the node back has not ended yet."""
     back.minion().modules["ringfree_deadman.arm"](4102444800)
-    process = back.folder / "proc/4711"
-    process.mkdir()
-    (process / "cmdline").write_bytes(b"python3\0salt-call\0--local\0ringfree_deadman.fire\0")
+    pid = os.getppid()
+    text = {"what": "ringfree_deadman.fire", "pid": pid, "born": ringfree_command.born(pid), "since": 1.0}
+    (back.folder / "run").mkdir(exist_ok=True)
+    (back.folder / "run/deadman").write_text(json.dumps(text))
     live = dry_live_again(back)
     clean(live)
     assert "ends its work just now" in live[DEADMAN]["comment"]
-    shutil.rmtree(process)
+    (back.folder / "run/deadman").unlink()
     assert dry_live_again(back)[DEADMAN]["changes"]
+
+
+@pytest.mark.parametrize("where", ["on_nfs", "back"])
+def test_what_an_older_version_left_open_is_closed(request, where):
+    """The snapshot, whole and dated, the journal, the lists of changed files."""
+    node = request.getfixturevalue(where)
+    (node.folder / "var/changed/20260226-0210").mkdir(parents=True)
+    (node.folder / "var/changed/20260226-0210/101").write_text(">f.st etc/shadow\n")
+    paths = [
+        "var",
+        "var/journal.json",
+        "var/changed",
+        "var/changed/20260226-0210",
+        "var/changed/20260226-0210/101",
+    ]
+    for snapshot in ("etc/sysconfig/vz-scripts.tar.gz", "etc/vz/vz.conf.before-nfs"):
+        shutil.copy(node.folder / snapshot, f"{node.folder / snapshot}.20260101-020000")
+        paths += [snapshot, f"{snapshot}.20260101-020000"]
+    for path in paths:
+        place = node.folder / path
+        place.chmod(0o755 if place.is_dir() else 0o644)
+    live = dry_live_again(node)[MODES]
+    assert live["result"] is True
+    assert {os.path.relpath(path, node.folder) for path in live["changes"]} == set(paths)
+    assert all((node.folder / path).stat().st_mode & 0o077 == 0 for path in paths)
 
 
 def test_drift_on_a_local_node_is_none_of_ours(back):
@@ -777,18 +808,20 @@ def test_a_minion_that_the_pillar_does_not_name_gets_nothing(fleet):
     assert fleet.tree() == before
 
 
-def test_h22_a_node_in_flight_is_left_alone_at_every_step(fleet):
+@each_step(first="vz.packages_updated", last="cloudstor.committed")
+def test_h22_a_node_in_flight_is_left_alone_at_every_step(fleet, step):
     """One sentence before each step of a migration, until the commit; not even what drifts is touched."""
-    for state, arguments in steps(fleet):
-        if fleet.minion().modules["cloudstor.state"]() == "in_flight":
-            before = fleet.tree()
-            for test in (True, False):
-                (result,) = highstate(fleet, test)
-                assert (result["result"], result["changes"]) == (True, {})
-                assert "node001 is in flight and left alone until" in result["comment"]
-            assert fleet.tree() == before
-        result = apply(fleet, state, arguments)
-        assert result["result"] is True, (state, result["comment"])
+    bring(fleet, step)
+    before = fleet.tree()
+    for test in (True, False):
+        (result,) = highstate(fleet, test)
+        assert (result["result"], result["changes"]) == (True, {})
+        assert "node001 is in flight and left alone until" in result["comment"]
+    assert fleet.tree() == before
+
+
+def test_h22_a_node_that_was_just_migrated_is_as_declared(fleet):
+    bring(fleet, len(STEPS))
     (fleet.folder / "etc/ringfree/ssh/id_ed25519").chmod(0o600)
     (fleet.folder / "etc/fstab").write_text(ROOT_DISK)
     clean(run(fleet, sls="ringfree.fstab"), but=[FSTAB])
@@ -819,11 +852,10 @@ def test_h22_a_highstate_after_any_step_of_the_way_back_changes_nothing(on_nfs, 
 def test_a_state_of_the_wrong_store_leaves_the_node_alone(on_nfs):
     """What was rendered for a node that rests may run when it does not any more."""
     journal = on_nfs.folder / "var/journal.json"
-    told = json.loads(journal.read_text())
     line(on_nfs.vz_conf, "DISK_QUOTA", "yes")
     before = on_nfs.vz_conf.read_text()
     for state, said in (("in_flight", "left alone"), ("local", "Left alone: the node is on local storage")):
-        journal.write_text(json.dumps({**told, "state": state}))
+        edit(journal, lambda told, state=state: told.update(state=state))
         result = apply(on_nfs, "ringfree_keep.vz_conf")
         assert (result["result"], result["changes"]) == (True, {})
         assert said in result["comment"]

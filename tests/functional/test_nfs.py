@@ -231,6 +231,55 @@ def test_the_probe_leaves_nothing_behind(fake_node, nfs):
     assert found["owner"] is True
     assert found["hard_link"] is True
     assert found["bytes_free"] > 0
+    assert found["copy"] == {}
+
+
+def test_the_probe_leaves_the_records_alone(fake_node, nfs):
+    fake_node.own(101)
+    before = fake_node.tree()
+    assert nfs("probe")["copy"] == {}
+    assert fake_node.tree() == before
+
+
+#: What rsync says at the end of a copy into a folder of samples, whose name is in its filters.
+SAYS = """
+name=${some# }; name=${name%%/*}
+[ ! $dry ] && [ -d $source/$name ] && {
+    echo "rsync: [receiver] %s(\\"/rf-images/pbx/.ringfree/$name/%s" >&2
+    exit 23
+}
+"""
+
+
+@pytest.mark.parametrize(
+    "call, words, ability",
+    [
+        ("rsync_xal_set: lremovexattr", r"plain/.plain.x1\",\"security.selinux\") failed: x (13)", "plain"),
+        ("rsync_xal_set: lremovexattr", r"acl\",\"user.DOSATTRIB\") failed: x (13)", "plain"),
+        ("set_acl: sys_acl_set_file", r"acl/.acl.Zx\", ACL_TYPE_ACCESS): not supported (95)", "acl"),
+        (
+            "rsync_xal_set: lsetxattr",
+            r"capability/.a.y\",\"security.capability\") failed: x (95)",
+            "capability",
+        ),
+    ],
+)
+def test_what_a_copy_to_the_san_loses_is_found_the_way_that_copies_go(fake_node, nfs, call, words, ability):
+    before = fake_node.tree()
+    fake_node.rule("rsync.after", SAYS % (call, words))
+    ((found, said),) = nfs("probe")["copy"].items()
+    assert (found, call in said) == (ability, True)
+    fake_node.rule("rsync.after", "")
+    (fake_node.folder / "rules/rsync.after").unlink()
+    assert fake_node.tree() == before
+
+
+def test_what_arrives_as_something_else_is_found_by_the_comparison(fake_node, nfs):
+    fake_node.rule(
+        "rsync.after",
+        "[ ! $dry ] || (cd $target && find .probe-* -path '*/setuid/*' -printf '.f...p..... %p\\n')",
+    )
+    assert list(nfs("probe")["copy"]) == ["setuid"]
 
 
 def test_an_export_that_ssh_does_not_show_is_found_out(fake_node, nfs):

@@ -1,5 +1,6 @@
 """What a run may still do on a node: abort, deadline, confirmation, and who works on the node."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -7,6 +8,8 @@ import time
 
 import pytest
 import ringfree_command
+from left_behind import is_alive
+from left_behind import until as wait_for
 from migration_steps import apply, until
 from salt.exceptions import CommandExecutionError
 
@@ -98,9 +101,22 @@ def test_h20_a_node_on_which_all_answer_is_not_committed_late(fleet, run):
     assert committed()["result"] is True
 
 
-def test_orders_that_cannot_be_read_are_none(fleet, run):
-    (fleet.folder / "run").mkdir(exist_ok=True)
-    (fleet.folder / "run/orders.json").write_text('{"until": 1')
+@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data.replace(b"alice", b"bob")])
+def test_orders_that_are_damaged_stop_the_next_step_and_not_the_way_back(fleet, run, damage):
+    """They may have said that the run was aborted."""
+    orders = fleet.folder / "run/orders.json"
+    run("expect", None)
+    run("abort", "alice")
+    orders.write_bytes(damage(orders.read_bytes()))
+    for function, args in (("leave", ["stop"]), ("until", [])):
+        with pytest.raises(CommandExecutionError, match=r"orders.json is damaged.*'rm .*orders.json'"):
+            run(function, *args)
+    assert run("leave", "revert") is True
+    run("abort", "carol")
+    with pytest.raises(CommandExecutionError, match="aborted by carol"):
+        run("leave", "stop")
+    orders.write_bytes(b"")
+    assert run("expect", None)["state"] == "local"
     assert run("leave", "stop") is True
 
 
@@ -179,33 +195,36 @@ def test_h18_a_holder_that_is_gone_holds_nothing(fleet, run, other):
 # --- what an earlier job left behind ----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def left(fleet):
-    """left(*words) is a process that /proc shows with this command line, as one that we began or as a stranger."""
-    processes = []
-
-    def make(*words, ours=True):
-        process = subprocess.Popen(["sleep", "600"])
-        processes.append(process)
-        folder = fleet.folder / "proc" / str(process.pid)
-        folder.mkdir()
-        (folder / "cmdline").write_text("\0".join([*words, ""]))
-        (folder / "environ").write_text("HOME=/root\0" + "RINGFREE_COMMAND=1\0" * ours)
-        return process
-
-    yield make
-    for process in processes:
-        process.kill()
-        process.wait()
-
-
-def test_h16_copies_that_were_left_behind_are_ended_and_vzctl_is_not(fleet, left):
+def test_h16_copies_that_were_left_behind_are_ended_and_vzctl_is_not(fleet, left, decoy):
     copy = left("rsync", "-aHAXSx", "/vz/private/101/", "10.77.0.21:/rf-images/pbx/101/")
-    calls = [left("vzctl", "stop", "101"), left("/usr/bin/python3", "/usr/sbin/vzctl", "start", "102")]
-    strangers = [left("rsync", "-a", "/home", "backup:", ours=False), left("cat", "/etc/rsyncd.conf")]
+    calls = [left("vzctl", "stop", "101"), left("python3", str(left.bin / "vzctl"), "start", "102")]
+    strangers = [decoy("rsync", "-a", "/home", "backup:"), decoy("cat", "/etc/rsyncd.conf")]
     busy = fleet.minion().modules["ringfree_revert.busy"]()
-    assert set(busy) == {copy.pid, *(call.pid for call in calls)}
-    assert busy[copy.pid].startswith("rsync -aHAXSx /vz/private/101/")
+    assert set(busy) == {copy, *calls}
+    assert busy[copy].startswith("rsync -aHAXSx /vz/private/101/")
     fleet.minion().modules["ringfree_revert.end_busy"]()
-    assert copy.wait(10) == -9
-    assert [process.poll() for process in (*calls, *strangers)] == [None] * 4
+    wait_for(lambda: not is_alive(copy))
+    assert all(map(is_alive, [*calls, *strangers]))
+
+
+def test_h18_who_holds_the_way_back_up_is_named(fleet, run, monkeypatch):
+    """Somebody who looks at the lock and does not end, such as a process that was stopped there."""
+    names = fleet.minion().utils["ringfree_process.take"].__globals__
+    monkeypatch.setitem(names, "PATIENCE", 0.1)
+    (fleet.folder / "run").mkdir(exist_ok=True)
+    with (fleet.folder / "run/holder.json.guard").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        with pytest.raises(CommandExecutionError, match=r"guard is held by .*Nothing was changed"):
+            run("hold", "the way back")
+    assert run("hold", "the way back")["pid"] == os.getpid()
+
+
+def test_the_folder_of_locks_and_orders_is_closed(fleet, run):
+    (fleet.folder / "run").mkdir(mode=0o755)
+    run("hold", "the way back")
+    run("expect")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (fleet.folder / "run").iterdir()}
+    assert (fleet.folder / "run").stat().st_mode & 0o777 == 0o700
+    assert set(modes.values()) == {0o600} and {"holder.json", "holder.json.guard", "orders.json"} <= set(
+        modes
+    )

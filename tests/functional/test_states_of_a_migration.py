@@ -1,17 +1,19 @@
 """Every state of a migration: a dry run that touches nothing and tells the truth, a live run, a second run."""
 
 import json
+import os
+import shutil
 
 import pytest
 from fake_node import FENCE
-from migration_steps import apply, steps, until
+from migration_steps import STEPS, apply, bring, each_step, steps, until
 from salt.exceptions import CommandExecutionError
 
 #: Their live run measures what a dry run cannot know: sizes and times. The places that change are the same.
 MEASURED = ("cloudstor.presynced", "cloudstor.synced", "cloudstor.snapshotted", "vz.packages_updated")
 #: Done again whenever they are asked, by design, until the owner records say that the live copies are on the share.
 REPEATED = ("cloudstor.presynced", "cloudstor.synced")
-#: Steps that the walk below finds nothing to do for.
+#: Steps that find nothing to do.
 IDLE = ("vz.load_normal",)
 
 
@@ -32,45 +34,92 @@ def look(node, state, arguments, test):
     return {**apply(node, state, arguments, test), "state": state}
 
 
-def test_each_step_dry_live_and_again(fleet):
-    """Change and no change, dry and live."""
+@pytest.fixture
+def with_packages(fleet):
+    """A node with something to do for each step."""
     give_package_manager(fleet, 101)
     fleet.rule("vzctl.exec2.101", 'case $3 in yum*) echo "Complete!"; exit 0 ;; esac')
-    for state, arguments in steps(fleet):
-        where = (state, arguments)
-        before = fleet.tree()
-        dry = look(fleet, state, arguments, test=True)
-        assert fleet.tree() == before, where
-        live = look(fleet, state, arguments, test=False)
-        assert live["result"] is True, (where, live["comment"])
-        assert announced(dry) == announced(live), where
-        assert dry["comment"] and live["comment"], where
-        if state in IDLE:
-            assert (dry["result"], dry["changes"]) == (True, {})
-            continue
-        assert dry["result"] is None, where
-        assert dry["changes"], where
-        after = fleet.tree()
-        if state in REPEATED:
-            continue
-        for test in (True, False):
-            again = look(fleet, state, arguments, test)
-            assert (again["result"], again["changes"]) == (True, {}), (where, test, again["comment"])
-            if state != "vz.running":  # it confirms the services again, and notes that
-                assert fleet.tree() == after, (where, test)
-    assert fleet.running() == [101, 102, 104]
-    assert json.loads((fleet.folder / "var/journal.json").read_text())["state"] == "nfs"
+    return fleet
 
 
-def test_the_whole_plan_of_an_untouched_node(fleet):
+@each_step()
+def test_a_step_dry_live_and_again(with_packages, step):
+    """Change and no change, dry and live."""
+    node = with_packages
+    bring(node, step)
+    state, arguments = steps(node)[step]
+    before = node.tree()
+    dry = look(node, state, arguments, test=True)
+    assert node.tree() == before
+    live = look(node, state, arguments, test=False)
+    assert live["result"] is True, live["comment"]
+    assert announced(dry) == announced(live)
+    assert dry["comment"] and live["comment"]
+    if state in IDLE:
+        assert (dry["result"], dry["changes"]) == (True, {})
+        return
+    assert dry["result"] is None
+    assert dry["changes"]
+    after = node.tree()
+    if state in REPEATED:
+        return
+    for test in (True, False):
+        again = look(node, state, arguments, test)
+        assert (again["result"], again["changes"]) == (True, {}), (test, again["comment"])
+        if state != "vz.running":  # it confirms the services again, and notes that
+            assert node.tree() == after, test
+
+
+def test_all_steps_bring_the_node_to_nfs(with_packages):
+    bring(with_packages, len(STEPS))
+    assert with_packages.running() == [101, 102, 104]
+    assert json.loads((with_packages.folder / "var/journal.json").read_text())["state"] == "nfs"
+
+
+@each_step()
+def test_the_plan_of_an_untouched_node(fleet, step):
     """Every step in a dry run before any was made: none fails, none touches anything."""
     before = fleet.tree()
-    for state, arguments in steps(fleet):
-        dry = apply(fleet, state, arguments, test=True)
-        assert dry["result"] is not False, (state, dry["comment"])
-        if state in ("vz.stopped", "cloudstor.synced", "cloudstor.owned", "vz.containers_configured"):
-            assert set(dry["changes"]) == {"101", "102", "104"}, state
+    state, arguments = steps(fleet)[step]
+    dry = apply(fleet, state, arguments, test=True)
+    assert dry["result"] is not False, dry["comment"]
+    if state in ("vz.stopped", "cloudstor.synced", "cloudstor.owned", "vz.containers_configured"):
+        assert set(dry["changes"]) == {"101", "102", "104"}
     assert fleet.tree() == before
+
+
+def test_what_is_kept_of_a_node_is_nobody_elses_to_read(fleet):
+    """From the first moment: also what is only there for a while was never open."""
+    shutil.rmtree(fleet.folder / "var")
+    shutil.rmtree(fleet.folder / "run", ignore_errors=True)
+    seen = fleet.folder / "seen"
+    look = f"find {fleet.folder}/etc/sysconfig {fleet.folder}/var -name '*.tar.gz*' -perm /077 >>{seen}"
+    fleet.rule("systemctl", look)
+    fleet.rule("vzctl", look)
+    before = os.umask(0)
+    try:
+        until(fleet, "ringfree_nfs.variables", mounted=True)()
+        apply(fleet, "cloudstor.reverted")
+    finally:
+        os.umask(before)
+    copies_of_the_share = ("confs-", "owners-", "replica")
+    places = [fleet.folder / "var", fleet.folder / "run"]
+    for top in list(places):
+        places += [
+            path
+            for path in top.rglob("*")
+            if not path.relative_to(top).parts[0].startswith(copies_of_the_share)
+        ]
+    kept = (
+        "etc/sysconfig/vz-scripts.tar.gz",
+        "etc/sysconfig/vz-scripts.tar.gz.sha256",
+        "etc/vz/vz.conf.before-nfs",
+    )
+    places += [fleet.folder / path for path in kept]
+    loose = {str(path): oct(path.stat().st_mode) for path in places if path.stat().st_mode & 0o077}
+    assert loose == {}
+    assert {"journal.json", "changed", "holder.json.guard"} <= {path.name for path in places}
+    assert seen.read_text() == ""
 
 
 def test_h02_no_container_starts_between_its_copy_and_its_owner_record(fleet):
@@ -115,16 +164,16 @@ def test_h02_a_container_that_is_up_all_the_same_stays_where_it_is(fleet, state,
     assert {fleet.owner(ctid)["store"] for ctid in (101, 102, 104)} == {"local"}
 
 
-def test_h22_a_committed_node_is_left_alone(fleet):
-    """All states again on a node that is on NFS, even when a container was stopped on purpose since."""
-    until(fleet, "ringfree_nfs.variables", mounted=True)()
+@each_step()
+def test_h22_a_committed_node_is_left_alone(fleet, step):
+    """Any state again on a node that is on NFS, even when a container was stopped on purpose since."""
+    bring(fleet, len(STEPS))
     fleet.minion().modules["vz.stop"]([104])
     before = fleet.tree()
     calls = len(fleet.calls())
-    for state, arguments in steps(fleet):
-        for test in (True, False):
-            again = apply(fleet, state, arguments, test)
-            assert (again["result"], again["changes"]) == (True, {}), (state, test, again["comment"])
+    for test in (True, False):
+        again = apply(fleet, *steps(fleet)[step], test)
+        assert (again["result"], again["changes"]) == (True, {}), (test, again["comment"])
     assert fleet.tree() == before
     assert fleet.running() == [101, 102]
     verbs = {" ".join(call.split()[:2]) for call in fleet.calls()[calls:]}
@@ -135,9 +184,7 @@ def test_h22_a_committed_node_is_left_alone(fleet):
 def test_a_node_without_running_containers_is_migrated_too(fake_node):
     fake_node.add(103, "Epsilon", running=False)
     fake_node.pillar["containers"] = {}
-    for state, arguments in steps(fake_node):
-        result = apply(fake_node, state, arguments)
-        assert result["result"] is True, (state, result["comment"])
+    bring(fake_node, len(STEPS))
     assert fake_node.running() == []
     assert fake_node.private(103).name in fake_node.conf(103).read_text().replace("$VEID", "103")
 
@@ -157,14 +204,13 @@ def failed(result, *words):
 ON = "'salt-run state.orch migrate' continues"
 
 
-def test_a_damaged_journal_stops_every_state_with_nothing_touched(fleet):
+# A damaged journal does not matter to what these look at first.
+@each_step(but=("ringfree_nfs.variables", "cloudstor.mounted", "vz.configured"))
+def test_a_damaged_journal_stops_every_state_with_nothing_touched(fleet, step):
     journal = fleet.folder / "var/journal.json"
     journal.write_text('{"version": 1, "node": "node0')
     before = fleet.tree()
-    for state, arguments in steps(fleet):
-        if state in ("ringfree_nfs.variables", "cloudstor.mounted", "vz.configured"):
-            continue  # a damaged journal does not matter to what they look at first
-        failed(apply(fleet, state, arguments), "journal.json is damaged", "Nothing was changed")
+    failed(apply(fleet, *steps(fleet)[step]), "journal.json is damaged", "Nothing was changed")
     assert fleet.tree() == before
 
 
@@ -404,7 +450,7 @@ def test_h26_priority_containers_are_confirmed_one_by_one_before_the_rest(fleet)
     calls = [call for call in fleet.calls("vzctl") if call.split()[1] in ("start", "exec2")]
     starts = [call.split()[2] for call in calls if "start" in call]
     assert starts == ["104", "102", "101"]
-    assert all("--force" in call for call in calls if "start" in call)
+    assert all("--force" in call.split() for call in calls if "start" in call)
     second = next(index for index, call in enumerate(calls) if call.startswith("vzctl start 102"))
     assert any(call.startswith("vzctl exec2 104") for call in calls[:second])
 

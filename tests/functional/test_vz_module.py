@@ -120,14 +120,32 @@ def test_containers_are_found_by_id_name_and_hostname(vz):
 
 def test_names_that_fit_none_or_several_are_faults(fleet, vz):
     fleet.add(105, "PBX")
-    fleet.add(106, "104")
-    found = vz("resolve", ["PBX", "nobody", "104", "revnat"])
+    fleet.add(106, "x")
+    fleet.conf(106).write_text(fleet.conf(106).read_text().replace("ct106", "ct104"))
+    found = vz("resolve", ["PBX", "nobody", "ct104", "revnat"])
     assert found["found"] == {"revnat": 104}
     assert found["faults"] == [
         "'PBX' fits several containers: 102, 105",
         "'nobody' is no container of this node",
-        "'104' fits several containers: 104, 106",
+        "'ct104' fits several containers: 104, 106",
     ]
+
+
+def test_a_name_means_the_container_that_vzctl_means(fleet, vz):
+    """An id is an id, a NAME counts with its link first, and a HOSTNAME is what is left."""
+    fleet.add(105, "PBX")
+    fleet.add(106, "104")
+    fleet.add(107, "ct101")
+    names = fleet.folder / "etc/vz/names"
+    (names / "PBX").symlink_to(fleet.conf(105))
+    assert vz("resolve", ["PBX", "104", "ct101"]) == {
+        "found": {"PBX": 105, "104": 104, "ct101": 107},
+        "faults": [],
+    }
+    assert vz("known_as") == {105: "PBX"}
+    fleet.conf(105).unlink()
+    assert vz("known_as") == {}
+    assert vz("resolve", ["PBX"])["found"] == {"PBX": 102}
 
 
 def test_the_start_order_is_priority_then_bootorder_then_id(fake_node):
@@ -252,6 +270,56 @@ def test_only_the_migration_starts_a_disabled_container(fleet, vz):
     assert set(vz("start", 101, force=True)) == {101}
 
 
+#: A rule for vzctl: what a container would have of it.
+GIVEN = "{ umask; ulimit -Sn; ulimit -Hn; nice; } >$W/proc/given"
+
+
+@pytest.fixture
+def careless():
+    """The test is what no container should be like."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+def given(node):
+    return (node.folder / "proc/given").read_text().split()
+
+
+@pytest.mark.parametrize("verb", ["start", "exec2"])
+def test_h37_a_container_has_what_the_vz_service_gives(fleet, vz, careless, verb):
+    """When it is started, and when an update restarts something in it."""
+    (fleet.folder / "vz/root/101/usr/bin").mkdir(parents=True)
+    (fleet.folder / "vz/root/101/usr/bin/yum").touch()
+    fleet.rule("systemctl.show", "printf 'UMask=0027\\nNice=7\\nLimitNOFILE=128\\nLimitNOFILESoft=64\\n'")
+    fleet.rule(f"vzctl.{verb}", GIVEN)
+    if verb == "start":
+        vz("stop", 101)
+        vz("start", 101)
+    else:
+        vz("update_packages", 101)
+    assert given(fleet) == ["0027", "64", "128", "7"]
+
+
+@pytest.mark.parametrize("systemd", [True, False])
+def test_h37_it_starts_all_the_same_when_nobody_says_what_the_service_gives(fleet, vz, careless, systemd):
+    fleet.systemd = systemd
+    fleet.rule("systemctl.show", "echo 'Failed to connect to bus' >&2; exit 1")
+    fleet.rule("vzctl.start", GIVEN)
+    vz("stop", 101)
+    vz("start", 101)
+    umask, _, _, nice = given(fleet)
+    assert (umask, nice) == ("0022", "0")
+
+
+def test_h37_it_starts_all_the_same_when_its_python_is_gone(fleet, vz, monkeypatch, caplog):
+    vz("stop", 101)
+    monkeypatch.setattr("sys.executable", "/opt/saltstack/salt/bin/python3.9")
+    vz("start", 101)
+    assert 101 in fleet.running()
+    assert "containers get its cgroup and limits" in caplog.text
+
+
 def test_root_mount_tells_local_from_nfs(fleet, vz):
     proof = vz("root_mount", 101)
     assert (proof["ok"], proof["nfs"]) == (True, False)
@@ -374,6 +442,12 @@ def have(fleet, ctid, *managers):
     folder.mkdir(parents=True)
     for manager in managers:
         (folder / manager).symlink_to("/nowhere")
+
+
+def test_h31_a_link_in_a_container_does_not_lead_to_the_package_managers_of_the_node(fleet, vz):
+    have(fleet, 101, "yum")
+    (fleet.folder / "vz/root/102/usr").symlink_to(fleet.folder / "vz/root/101/usr")
+    assert [vz("package_manager", ctid) for ctid in (101, 102)] == ["yum", None]
 
 
 def test_each_container_is_updated_by_its_own_package_manager(fleet, vz):

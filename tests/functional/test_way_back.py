@@ -5,58 +5,18 @@ import shutil
 import subprocess
 
 import pytest
+from edited import edit
 from fake_node import FENCE
+from left_points import FSTAB, POINTS, local_side
 from migration_steps import apply, until
 from salt.exceptions import CommandExecutionError
-
-FSTAB = "/dev/sda1 / ext4 defaults 0 1\n"
-#: Steps after which a migration may have stopped; the last one is the commit.
-POINTS = {
-    "prepared": ("vz.stopped", {}),
-    "stopped": ("cloudstor.synced", {}),
-    "owned by the share": ("vz.containers_configured", {}),
-    "conf share mounted": ("vz.running", {"first": True}),
-    "started": ("vz.load_normal", {}),
-    "committed": ("ringfree_nfs.variables", {"mounted": True}),
-}
-
-
-def local_side(node):
-    """What must be as before: confs and private areas with owner and mode, without times."""
-    kept = {}
-    for path, (*seen, content) in ((path, entry) for path, entry in node.tree().items() if len(entry) > 3):
-        if (
-            path.startswith(("etc/sysconfig/vz-scripts/", "etc/fstab", "vz/private/"))
-            or path == "etc/vz/vz.conf"
-        ):
-            kept[path] = (*seen[:3], content)
-    return kept
 
 
 def boots_as_before(node):
     """H14: nothing of ours is left that keeps vz or a container from starting."""
-    listed = node.folder / "etc/ringfree/on-nfs"
     places = ("etc/systemd/system/vz.service.d", "var/boot-set", "proc/units/vz")
     left = [place for place in places if (node.folder / place).exists()]
-    return left == [] and (not listed.exists() or listed.read_text() == "")
-
-
-@pytest.fixture
-def moved(fleet):
-    """moved(point) brings the fleet's node that far; fleet.before is its local side as it was."""
-    (fleet.folder / "etc/fstab").write_text(FSTAB)
-    fleet.before = local_side(fleet)
-
-    def go(point):
-        state, arguments = POINTS[point]
-        until(fleet, state, **arguments)
-        with (fleet.folder / "etc/fstab").open("a") as stream:
-            stream.write(
-                "# ringfree: mounts of the SAN, managed by Salt\nx /y nfs hard 0 0\n# ringfree: end\n"
-            )
-        return fleet
-
-    return go
+    return left == [] and node.listed() == []
 
 
 def revert(node, data=None, test=False):
@@ -93,6 +53,18 @@ def test_the_node_is_as_before_from_anywhere(moved, point):
         again = revert(node, test=test)
         assert (again["result"], again["changes"]) == (True, {})
     assert node.tree() == after
+
+
+@pytest.mark.parametrize("data", ["sync-back", "Discard", "", True, ["sync_back"]])
+def test_h21_only_two_words_say_what_becomes_of_the_data(moved, data):
+    """A dash for the underscore once discarded what customers had written."""
+    node = moved("committed")
+    before = node.tree()
+    result = revert(node, data)
+    assert result["result"] is False
+    assert "data: must be one of discard, sync_back, not " in result["comment"]
+    assert "Nothing was touched" in result["comment"]
+    assert node.tree() == before
 
 
 def test_h21_what_was_written_on_a_share_that_is_silent_is_listed_when_it_answers(moved):
@@ -340,7 +312,7 @@ def test_h02_the_live_copy_stays_on_the_share_as_long_as_the_conf_leads_there(mo
     assert revert(node, "discard")["result"] is False
     assert node.running() == []
     assert {node.owner(ctid)["store"] for ctid in (101, 102, 104)} == {"nfs"}
-    assert (node.folder / "etc/ringfree/on-nfs").read_text().split()[::2] == ["101", "102", "104"]
+    assert [line.split()[0] for line in node.listed()] == ["101", "102", "104"]
     node.rule("umount", "")
     if typed == "migrate":
         until(node, "ringfree_nfs.variables", mounted=True)()
@@ -364,7 +336,8 @@ def test_h19_every_part_is_tried_although_others_fail(moved):
         "Container 101 does not run",
         "no memory",
         "vz service does not run",
-        "Type on the node: vzctl start",
+        "Container 101 stays down: it does not start",
+        "salt node001 ringfree_revert.bring_home 101",
     ):
         assert words in result["comment"]
     assert node.running() == [102, 104]
@@ -373,6 +346,26 @@ def test_h19_every_part_is_tried_although_others_fail(moved):
     node.restart = lambda name: node.services.update({name: True})
     good(revert(node, "discard"))
     assert node.running() == [101, 102, 104]
+    assert local_side(node) == node.before
+
+
+@pytest.mark.parametrize("surprise", [AttributeError, RecursionError, OverflowError])
+@pytest.mark.parametrize(
+    "sub_step", ["_list_changes", "_vz_conf", "_unmount", "_confs", "_start", "_variables"]
+)
+def test_h42_a_surprise_in_one_part_keeps_no_other_from_being_tried(moved, monkeypatch, sub_step, surprise):
+    """Reported with its kind; once it is gone the same rollback ends what was left."""
+    node = moved("committed")
+
+    def fail(*arguments):
+        raise surprise("nobody thought of it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node.minion().module_of("ringfree_revert.revert"), sub_step, fail)
+        result = revert(node, "discard")
+    assert result["result"] is False
+    assert result["comment"].count(f"{surprise.__name__}: nobody thought of it") == 1
+    good(revert(node, "discard"))
     assert local_side(node) == node.before
 
 
@@ -506,17 +499,16 @@ def test_a_node_that_is_home_starts_nothing_that_somebody_has_stopped_since(move
 
 
 def test_h21_a_container_that_cannot_be_copied_back_is_not_started_on_its_old_copy(moved):
-    """Its newest data is on the share only: it waits, guarded, until the copy succeeds or the operator lets it go."""
+    """Its newest data is on the share only: it waits, fenced, until the copy succeeds or the operator lets it go."""
     node = moved("committed")
     (node.folder / "vz/nfsprivate/101/etc/voicemail").write_text("hello\n")
     node.rule("rsync.101", "[ $dry ] || { echo 'No space left on device' >&2; exit 11; }")
     result = revert(node, "sync_back")
     assert result["result"] is False
-    for words in ("No space left", "container 101 is not started from its local copy", "the guard stays"):
+    for words in ("No space left", "Container 101 stays down", "neither the old one nor the new one"):
         assert words in result["comment"]
     assert node.running() == [102, 104]
     assert (node.owner(101)["store"], node.owner(102)["store"]) == ("nfs", "local")
-    assert 'DISABLED="yes"' in node.vz_conf.read_text()
     node.rule("rsync.101", "")
     good(revert(node, "sync_back"))
     assert (node.private(101) / "etc/voicemail").read_text() == "hello\n"
@@ -558,7 +550,7 @@ def test_h21_a_copy_that_was_overwritten_by_half_is_not_started(moved, data):
     assert result["result"] is False
     assert "neither the old one nor the new one" in result["comment"]
     assert (whole, node.running()) == ("half\n", [102, 104])
-    assert 'DISABLED="yes"' in node.vz_conf.read_text()
+    assert [line.split()[0] for line in node.listed()] == ["101"]
     good(revert(node, "sync_back"))
     assert (node.private(101) / "etc/voicemail").read_text() == "hello\n"
     assert node.running() == [101, 102, 104]
@@ -583,19 +575,19 @@ def test_h21_what_never_ran_on_nfs_has_nothing_to_copy_back(moved):
 @pytest.fixture
 def half_back(moved):
     """
-    The SAN is away, so the owner records still say nfs; 102 does not start, so the node is still in flight.
+    The SAN is away, so the owner records still say nfs; a share stays mounted, so the node is still in flight.
 
     101 runs from local storage again and writes there; then everything works again.
     """
     node = moved("committed")
     (node.folder / "vz/nfsprivate/101/on-nfs").write_text("x\n")
     node.rule("rsync", "echo 'No route to host' >&2; exit 255")
-    node.rule("vzctl.start.102", "exit 8")
+    node.rule("umount", 'case "$*" in */vz/nfsroot) echo "target is busy" >&2; exit 32 ;; esac')
     revert(node, "discard")
-    assert (node.running(), node.owner(101)["store"]) == ([101, 104], "nfs")
+    assert (node.running(), node.owner(101)["store"]) == ([101, 102, 104], "nfs")
     assert json.loads((node.folder / "var/journal.json").read_text())["state"] == "in_flight"
     (node.private(101) / "etc/voicemail").write_text("hello\n")
-    for program in ("rsync", "vzctl.start.102"):
+    for program in ("rsync", "umount"):
         node.rule(program, "")
     return node
 
@@ -664,7 +656,7 @@ def test_h13_what_hangs_on_a_dead_san_goes_home_where_its_data_is_let_go(dead_sa
     assert local_side(dead_san) == dead_san.before
     assert "nfs" not in (dead_san.folder / "proc/mountinfo").read_text()
     _, _, _, *stops = dead_san.calls("vzctl stop")  # after those of the migration
-    assert stops and all("--fast" in call for call in stops)
+    assert stops and all("--fast" in call.split() for call in stops)
     assert lazy_unmounts(dead_san) == []
     assert json.loads((dead_san.folder / "var/journal.json").read_text())["state"] == "local"
     dead_san.heal()
@@ -788,3 +780,171 @@ def test_what_somebody_else_changed_in_vz_conf_stays(moved):
     assert f'VE_PRIVATE="{node.folder}/vz/private/$VEID"' in text
     assert "DISABLED" not in text
     assert 'DISK_QUOTA="yes"' in text
+
+
+# --- a damaged snapshot ---------------------------------------------------------------------------------------------
+
+
+ARCHIVE, KEPT_VZ_CONF = "etc/sysconfig/vz-scripts.tar.gz", "etc/vz/vz.conf.before-nfs"
+
+
+def flip(path, at=None):
+    """One bit of a file is another one, in its middle or at a place."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 if at is None else at] ^= 4
+    path.write_bytes(data)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def journal_of(node, change):
+    """The journal with another content."""
+    edit(node.folder / "var/journal.json", change)
+
+
+def before_check_sums(node):
+    """The snapshot as the version before made it."""
+    (node.folder / f"{ARCHIVE}.sha256").unlink()
+    journal_of(node, lambda journal: journal["facts"].pop("snapshot"))
+
+
+DAMAGES = {
+    "a flipped bit": (ARCHIVE, flip),
+    "a bit that nothing reads": (ARCHIVE, lambda path: flip(path, 5)),
+    "a cut": (ARCHIVE, cut),
+    "gone": (ARCHIVE, lambda path: path.unlink()),
+    "vz.conf": (KEPT_VZ_CONF, lambda path: flip(path, 3)),
+    "vz.conf gone": (KEPT_VZ_CONF, lambda path: path.unlink()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_snapshot_is_refused_before_anything_is_stopped_and_can_be_let_go(moved, damage):
+    node = moved("committed")
+    name, do = DAMAGES[damage]
+    do(node.folder / name)
+    before = node.tree()
+    for test in (True, False):
+        result = revert(node, "discard", test)
+        assert result["result"] is False
+        for words in (str(node.folder / name), "Nothing was stopped", "ringfree_snapshot.let_go"):
+            assert words in result["comment"]
+        assert node.tree() == before
+    report = node.minion().modules["ringfree_preflight.look"]()
+    assert [note for note in report["notes"] if "cannot be used" in note and name in note]
+    assert name in node.minion().modules["ringfree_snapshot.let_go"]()
+    dry = revert(node, "discard", test=True)
+    assert name in dry["changes"]["snapshot"]["old"]
+    result = revert(node, "discard")
+    good(result)
+    told = (
+        result["changes"]["the confs are as before"]["new"] + result["changes"]["vz.conf is as before"]["new"]
+    )
+    assert name in told
+    assert local_side(node) == node.before
+    assert node.running() == [101, 102, 104] and boots_as_before(node)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("point", ["prepared", "owned by the share", "started"])
+def test_a_node_in_flight_goes_home_without_its_snapshot(moved, point, damage):
+    """Containers may be down: it is no time to ask anybody."""
+    node = moved(point)
+    name, do = DAMAGES[damage]
+    do(node.folder / name)
+    good(revert(node, "discard"))
+    assert local_side(node) == node.before
+    assert node.running() == [101, 102, 104] and boots_as_before(node)
+
+
+def test_a_migration_does_not_go_on_without_its_snapshot(moved):
+    node = moved("prepared")
+    flip(node.folder / ARCHIVE)
+    modules = node.minion().modules
+    modules["ringfree_deadman.rehearse"] = lambda: "the dead-man was rehearsed"
+    findings = modules["ringfree_preflight.look"]()["findings"]
+    assert [finding for finding in findings if "cannot be used" in finding and ARCHIVE in finding]
+
+
+def test_confs_that_changed_meanwhile_are_named_when_there_is_no_snapshot(moved):
+    node = moved("owned by the share")
+    node.conf(101).write_bytes(node.conf(101).read_bytes() + b'DESCRIPTION="new"\n')
+    flip(node.folder / ARCHIVE)
+    result = revert(node, "discard")
+    good(result)
+    told = result["changes"]["the confs are as before"]["new"]
+    assert "not as they were: " in told and told.endswith("/101.conf")
+    assert 'DESCRIPTION="new"' in node.conf(101).read_text()
+    assert node.running() == [101, 102, 104]
+
+
+def test_the_snapshot_of_the_version_before_is_used_and_it_is_said(moved):
+    node = moved("committed")
+    before_check_sums(node)
+    result = revert(node, "discard")
+    good(result)
+    assert "no check sum of " in result["changes"]["the confs are as before"]["new"]
+    assert local_side(node) == node.before
+
+
+def test_the_damaged_snapshot_of_the_version_before_is_put_together_by_hand(moved, tmp_path):
+    """As the refusal says it: nobody knows the paths of before but people."""
+    node = moved("committed")
+    before_check_sums(node)
+    flip(
+        node.folder / ARCHIVE, -6
+    )  # gzip's check sum: a bit in the middle may happen to mean the same as before
+    assert "is damaged" in revert(node, "discard")["comment"]
+    snapshot = node.minion().modules
+    with pytest.raises(CommandExecutionError, match="does not know what the confs of before said"):
+        snapshot["ringfree_snapshot.let_go"]()
+    with pytest.raises(CommandExecutionError, match="cannot be accepted"):
+        snapshot["ringfree_snapshot.accept"]()
+    for ctid in (101, 102, 104):
+        text = node.conf(ctid).read_text().replace("/vz/nfsprivate/", "/vz/private/")
+        (tmp_path / f"{ctid}.conf").write_text(text.replace("/vz/nfsroot/", "/vz/root/"))
+    names = [path.name for path in tmp_path.glob("*.conf")]
+    subprocess.run(["tar", "-czf", node.folder / ARCHIVE, *names], cwd=tmp_path, check=True, timeout=60)
+    assert snapshot["ringfree_snapshot.accept"]() == ""
+    good(revert(node, "discard"))
+    assert node.running() == [101, 102, 104]
+    assert f" {node.private(101)} " in (node.folder / "proc/mountinfo").read_text()
+
+
+def test_what_the_journal_says_of_the_snapshot_counts(moved):
+    """The list beside an archive vouches for it, also for one of another time that somebody put back."""
+    node = moved("committed")
+    listed = node.folder / f"{ARCHIVE}.sha256"
+    before = listed.read_bytes()
+    fault = node.minion().modules["ringfree_snapshot.fault"]
+    flip(listed, 5)
+    assert fault() == ""
+    journal_of(
+        node,
+        lambda journal: journal["facts"]["snapshot"]["sums"].update({str(node.folder / ARCHIVE): "0" * 64}),
+    )
+    listed.write_bytes(before)
+    assert "SHA-256" in fault()
+    # A journal that was written anew knows nothing of it.
+    journal_of(node, lambda journal: journal["facts"].pop("snapshot"))
+    assert fault() == "" and node.minion().modules["ringfree_snapshot.note"]() == ""
+    for damage in (lambda path: flip(path, 5), cut, lambda path: path.write_bytes(b"")):
+        damage(listed)
+        assert "is damaged" in fault()
+        listed.write_bytes(before)
+    assert fault() == ""
+
+
+def test_sha256sum_reads_the_list_of_the_snapshot(fleet):
+    fleet.minion().modules["ringfree_snapshot.make"]()
+    listed = fleet.folder / f"{ARCHIVE}.sha256"
+    subprocess.run(["sha256sum", "--strict", "-c", listed], check=True, timeout=60, stdout=subprocess.DEVNULL)
+    assert str(fleet.conf(101)) in listed.read_text()
+
+
+def test_a_snapshot_that_is_whole_is_not_let_go(moved):
+    node = moved("committed")
+    with pytest.raises(CommandExecutionError, match="is whole"):
+        node.minion().modules["ringfree_snapshot.let_go"]()

@@ -11,14 +11,14 @@ from lab_under_test import LabUnderTest
 
 
 @pytest.fixture(scope="session")
-def lab(worker_id):
-    """The fleet of default size; each of the processes that run tests side by side has one of its own."""
+def lab():
+    """The fleet of default size, for all files here; node002 is laid out as by Debian's vzctl."""
     if os.geteuid() != 0:
         pytest.skip("the lab needs root")
-    lab = LabUnderTest(f"test-{worker_id}")
+    lab = LabUnderTest("test")
     lab.down()
     try:
-        lab.up()
+        lab.up("--debian", "node002")
         yield lab
     finally:
         if os.environ.get("LAB_KEEP") != "1":

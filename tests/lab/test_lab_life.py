@@ -3,12 +3,14 @@
 import json
 import os
 import signal
+import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from fleet import boot, places
+from fleet import boot, fleet, places
 from lab_under_test import CHECKOUT, LabUnderTest
+from odd_trees import make_deep, set_immutable
 
 # Not mnt: a mount namespace that is held keeps its mounts, and those are looked for by name.
 KINDS = ("net", "pid", "uts", "ipc", "cgroup")
@@ -157,10 +159,11 @@ def test_two_labs_side_by_side_and_down_leaves_nothing(lab, second):
     mounts = Path("/proc/self/mountinfo").read_text()
     second.up("--nodes", "1", "--cts", "2")
     # Same addresses, same ids, and neither sees the other.
-    second.sh("san1", "echo second > /rf-images/pbx/whose")
-    lab.sh("san1", "echo first > /rf-images/pbx/whose")
-    for one, whose in ((lab, "first"), (second, "second")):
-        assert one.exec("node001", *one.ssh, "10.77.0.21", "cat /rf-images/pbx/whose").stdout.strip() == whose
+    for one, whose, other in ((lab, "first", "second"), (second, "second", "first")):
+        one.sh("san1", f"touch /rf-images/pbx/{whose}")
+        listing = ("rsync", "--list-only", "-e", " ".join(one.ssh), "10.77.0.21:/rf-images/pbx/")
+        names = one.exec("node001", *listing).stdout.split()
+        assert whose in names and other not in names
     assert sorted(second.salt("*", "test.ping")) == ["mon001", "node001", "san1", "san2"]
     assert second.sh("master", "cat /srv/lab-pillar/ringfree/fleet.sls") == "ringfree:\n  nodes: [node001]\n"
     # Nothing of it is to be seen on the machine while it is up.
@@ -225,3 +228,93 @@ def test_the_checkout_is_read_only_for_the_master(lab):
     assert lab.exec("master", "test", "-f", "/srv/ringfree/LICENSE", check=False).returncode == 0
     assert lab.exec("master", "touch", "/srv/ringfree/x", check=False).returncode != 0
     assert not (CHECKOUT / "x").exists()
+
+
+# --- whatever lies in it ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    """The folder of a lab whose processes have ended."""
+    if os.geteuid() != 0:
+        pytest.skip("mounts and flags need root")
+    folder = tmp_path / "run"
+    (folder / "node001/vz/private/101/etc").mkdir(parents=True)
+    (folder / "node001/vz/root").mkdir()
+    (folder / "san1").mkdir()
+    yield folder
+    fleet.unmount_all(folder)
+    fleet.remove_tree(folder)
+    assert not folder.exists()
+
+
+def deep(folder):
+    make_deep(folder / "node001/vz/private/101", 1100)
+
+
+def long_path_that_nobody_may_delete(folder):
+    make_deep(folder / "node001/vz/private/101", 40, "n" * 200)
+    place = os.open(folder / "node001/vz/private/101", os.O_RDONLY)
+    for _ in range(40):
+        place, above = os.open("n" * 200, os.O_RDONLY, dir_fd=place), place
+        os.close(above)
+    os.close(os.open("fixed", os.O_CREAT, dir_fd=place))
+    set_immutable(f"/proc/self/fd/{place}/fixed", True)
+    set_immutable(f"/proc/self/fd/{place}", True)
+    os.close(place)
+
+
+def dangling_links(folder):
+    (folder / "node001/vz/private/alpha").symlink_to("/nowhere")
+    (folder / "node001/vz/private/102").symlink_to("102")
+    (folder / "node001/vz/private/file").touch()
+
+
+def immutable_files(folder):
+    area = folder / "node001/vz/private/101"
+    names = ["etc/hosts", "-f", "a b\nc"]
+    for name in names:
+        (area / name).touch()
+    (folder / "san1/deep/er").mkdir(parents=True)
+    for path in (
+        *(area / name for name in names),
+        area / "etc",
+        folder / "san1/deep/er",
+        folder / "node001/vz/root",
+    ):
+        set_immutable(path, True)
+
+
+def mounts_left_over(folder):
+    outside = folder.parent / "somebody's"
+    outside.mkdir()
+    (outside / "file").touch()
+    place = folder / "node001/vz/private/101/a b"
+    (place / "below").mkdir(parents=True)
+    subprocess.run(["mount", "--bind", outside, place], check=True)
+    (place / "below").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", place / "below"], check=True)
+
+
+@pytest.mark.parametrize(
+    "make", [deep, long_path_that_nobody_may_delete, dangling_links, immutable_files, mounts_left_over]
+)
+def test_down_removes_whatever_lies_in_a_lab(run_folder, make):
+    make(run_folder)
+    fleet.unmount_all(run_folder)
+    fleet.remove_tree(run_folder)
+    assert not run_folder.exists()
+    assert make is not mounts_left_over or (run_folder.parent / "somebody's/file").exists()
+    fleet.remove_tree(run_folder)  # twice is harmless
+
+
+def test_a_mount_that_somebody_stands_in_keeps_no_lab_from_going(run_folder):
+    place = run_folder / "node001/vz/private/101/mnt"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", place], check=True)
+    standing = subprocess.Popen(["sleep", "60"], cwd=place)
+    fleet.unmount_all(run_folder)
+    fleet.remove_tree(run_folder)
+    standing.kill()
+    standing.wait()
+    assert not run_folder.exists()

@@ -33,7 +33,9 @@ def test_an_odd_container_arrives_whole(mounted, stopped):
     """rsync to the SAN over ssh, then read through NFS: both sides list the same."""
     shell = " ".join(mounted.ssh)
     private = f"/vz/private/{stopped}"
-    mounted.sh("node001", f"rsync -aHAXS --numeric-ids -e '{shell}' {private} root@san1:/rf-images/pbx/")
+    mounted.sh(
+        "node001", f"rsync -aHAXS --numeric-ids -e '{shell}' {private}/ root@san1:/rf-images/pbx/{stopped}/"
+    )
     there = mounted.sh("node001", f"cd /mnt/{stopped} && {LISTING}").splitlines()
     here = mounted.sh("node001", f"cd {private} && {LISTING}").splitlines()
     assert len(here) > 400
@@ -45,21 +47,22 @@ def test_an_odd_container_arrives_whole(mounted, stopped):
 def test_device_numbers_and_holes_arrive(mounted, stopped):
     shell = " ".join(mounted.ssh)
     odd = f"/vz/private/{stopped}/var/lib/odd"
-    mounted.sh("node001", f"rsync -aHAXS --numeric-ids -e '{shell}' {odd} root@san1:/rf-images/pbx/")
-    devices = mounted.sh("node001", "cd /mnt/odd && stat -c '%F %t:%T' char-device block-device fifo socket")
+    mounted.sh("node001", f"rsync -aHAXS --numeric-ids -e '{shell}' {odd}/ root@san1:/rf-images/pbx/999/")
+    devices = mounted.sh("node001", "cd /mnt/999 && stat -c '%F %t:%T' char-device block-device fifo socket")
     assert devices.splitlines() == [
         "character special file 1:5",
         "block special file 7:4d",
         "fifo 0:0",
         "socket 0:0",
     ]
-    size, blocks = mounted.sh("node001", "stat -c '%s %b' /mnt/odd/sparse").split()
+    size, blocks = mounted.sh("node001", "stat -c '%s %b' /mnt/999/sparse").split()
     assert int(size) == 64 << 20
     assert int(blocks) < 200
 
 
 def test_what_is_created_over_nfs_belongs_to_who_creates_it(mounted):
     script = """
+        chmod 0755 /mnt; trap 'chmod 0700 /mnt' EXIT
         cd /mnt && mkdir -m 1777 open && mkdir shared && chown 0:44 shared && chmod 2777 shared
         as="setpriv --reuid 1000 --regid 1001 --clear-groups"
         $as touch open/file shared/file && $as mkdir open/folder && $as ln -s nowhere open/link && $as mkfifo open/fifo
@@ -89,6 +92,10 @@ os.rename("a", "b")
 assert os.stat("b").st_size == 100_000 and not os.path.exists("a")
 os.truncate("b", 10)
 assert open("b").read() == "a" * 10
+with open("b", "w") as f:
+    f.write("short")
+assert open("b").read() == "short", "what is written anew has nothing left of what was there"
+open("b", "w").write("a" * 10)
 with open("b", "a") as f:
     f.write("end")
 assert open("b").read() == "a" * 10 + "end", "size is right at once after a write"
@@ -133,15 +140,12 @@ def test_a_second_node_sees_what_the_first_wrote(mounted):
 
 
 def test_what_changes_on_the_san_itself_is_seen_over_nfs(mounted):
-    """rsync writes over ssh, behind the NFS server's back."""
-    on_san = [*mounted.ssh, "root@san1"]
+    """rsync writes there, behind the NFS server's back."""
     for text in ("first", "second, longer", "third"):
-        mounted.exec(
-            "node001", *on_san, f"cd /rf-images/pbx; echo {text} > new; mv new file; touch 'only {text}'"
-        )
+        mounted.sh("san1", f"cd /rf-images/pbx; echo {text} > new; mv new file; touch 'only {text}'")
         mounted.wait_for(lambda: mounted.sh("node001", "cat /mnt/file") == f"{text}\n", text, 3)  # noqa: B023
         assert sorted(mounted.sh("node001", "ls /mnt").splitlines()) == ["file", f"only {text}"]
-        mounted.exec("node001", *on_san, "rm -rf /rf-images/pbx/*")
+        mounted.sh("san1", "rm -rf /rf-images/pbx/*")
         mounted.wait_for(lambda: mounted.sh("node001", "ls /mnt") == "", "the folder to be empty", 3)
 
 

@@ -28,15 +28,23 @@ def tree(tmp_path_factory, programs):
     return Tree(tmp_path_factory.mktemp("tree") / "minion", PROJECT / "salt", PROJECT / "pillar")
 
 
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory, programs):
+    """A tree for one sample after the other."""
+    folder = tmp_path_factory.mktemp("samples")
+    (folder / "salt").mkdir()
+    return Tree(folder / "minion", folder / "salt")
+
+
 @pytest.fixture
-def sample(tmp_path, programs):
+def sample(samples):
     """sample(text) compiles an SLS for the master; sample(text, **others) puts other SLS files beside it."""
 
     def make(text, minion="master", **others):
-        root = tmp_path / "salt"
-        root.mkdir()
+        for path in samples.root.glob("*.sls"):
+            path.unlink()
         for name, content in {"sample": text, **others}.items():
-            (root / f"{name}.sls").write_text(content, encoding="utf-8")
-        return Tree(tmp_path / "minion", root).compile("sample", minion)
+            (samples.root / f"{name}.sls").write_text(content, encoding="utf-8")
+        return samples.compile("sample", minion)
 
     return make

@@ -15,6 +15,10 @@ TEMPLATES = sorted(
 )
 
 
+#: What has to be typed for an orchestration, which is refused without it.
+TYPED = {"rollback": {"nodes": ["node001", "node002"]}, "failover": {"to": "secondary"}}
+
+
 @pytest.fixture(scope="session")
 def entries(tree):
     """What a person names on the command line: the orchestrations directly under salt/, and the highstate."""
@@ -26,7 +30,7 @@ def compiled(tree, entries):
     """Every SLS: as it is reached from an entry, with the pillar and minion that it gets there; else for a node."""
     seen = {}
     for entry in entries:
-        tree.follow(entry, "master", seen=seen)
+        tree.follow(entry, "master", TYPED.get(entry), seen=seen)
     for minion in ("node001", "node002", "mon001", "san1"):
         tree.follow("top", minion, seen=seen)
     reached = {one.sls for one in seen.values()}
@@ -46,6 +50,7 @@ def test_a_migration_leads_to_every_step(tree, compiled):
     minions = {one.minion for one in compiled}
     assert {"master", "node001", "mon001"} <= minions
     assert {one.sls for one in compiled} >= set(tree.names())
+    assert not {one.sls for one in compiled for step in one.steps if step.id == "Nothing was begun"}
     assert sum(len(one.steps) for one in compiled if one.minion == "node001") > 10
 
 
@@ -79,7 +84,9 @@ def asked(step):
 @pytest.mark.parametrize("sls", ["rollback", "failover"])
 def test_h15_no_way_out_waits_for_the_monitoring_host(tree, sls):
     """It may be down in the very night in which telephones are."""
-    steps = {step.id: step for step in tree.compile(sls, "master", {"nodes": ["node001"]}).steps}
+    steps = {
+        step.id: step for step in tree.compile(sls, "master", {**TYPED[sls], "nodes": ["node001"]}).steps
+    }
     assert any("mon001" in asked(step) for step in steps.values())
     assert "mon001" not in set.union(*waited_for(steps).values())
 
@@ -102,15 +109,23 @@ def test_rendering_only_reads(path):
     assert not list(sls_rules.render_calls_only_read((PROJECT / path).read_text(encoding="utf-8")))
 
 
+@pytest.mark.parametrize("path", TEMPLATES)
+def test_h28_every_value_is_quoted_whole(path):
+    assert not list(sls_rules.values_are_quoted((PROJECT / path).read_text(encoding="utf-8")))
+
+
 def test_minions_cannot_read_the_pillar():
     """H29: nothing under salt/ leads into pillar/."""
     assert not list(sls_rules.links_out_of_bounds(SALT))
 
 
-STEP = {"tgt": ["node001"], "tgt_type": "list"}
-STATE = {"salt.state": {**STEP, "sls": ["other"], "timeout": 600, "queue": 100}}
+STEP = {"tgt": ["node001"], "tgt_type": "list", "failhard": False}
+STATE = {
+    "salt.state": {**STEP, "sls": ["other"], "timeout": 600, "queue": 100, "test": False, "saltenv": "base"}
+}
 FUNCTION = {"salt.function": {**STEP, "name": "test.ping", "expect_minions": True}}
-RUNNER = {"salt.runner": {"name": "state.orchestrate", "mods": "other", "pillar": {"node": "node001"}}}
+NESTED = {"name": "state.orchestrate", "mods": "other", "pillar": {"node": "node001"}}
+RUNNER = {"salt.runner": {**NESTED, "failhard": False}}
 
 
 def sls(**steps):
@@ -136,7 +151,7 @@ GOOD = {
     "update": but(FUNCTION, name="pkg.upgrade", kwarg={"refresh": True}),
     "more states": but(FUNCTION, name="state.apply", arg=["other"]),
     "states": but(STATE, pillar={"a": 1}, require=[{"salt": "ping"}]),
-    "report": {"salt.runner": {"name": "jobs.list_jobs", "require": [{"salt": "states"}]}},
+    "report": but(RUNNER, name="jobs.list_jobs", mods=None, pillar=None, require=[{"salt": "states"}]),
     "back": but(STATE, onfail=[{"salt": "one node"}]),
 }
 
@@ -182,6 +197,19 @@ BAD = {
     ],
     "failhard_and_onfail_are_apart": [
         (sls(a=but(STATE, failhard=True), b=but(STATE, onfail=[{"salt": "a"}])), "failhard"),
+    ],
+    "failhard_is_said": [
+        (sls(a=but(STATE, failhard=None)), "failhard"),
+        (sls(a=but(RUNNER, failhard=None)), "failhard"),
+        (sls(a={"vz.running": {"first": True}}), "failhard"),
+        (sls(a=but(STATE, failhard="false")), "failhard"),
+    ],
+    "test_mode_is_said": [
+        (sls(a=but(STATE, test=None)), "test"),
+    ],
+    "the_environment_is_said": [
+        (sls(a=but(STATE, saltenv=None)), "saltenv"),
+        (sls(a=but(STATE, saltenv="prod")), "saltenv"),
     ],
     "requisites_are_lists": [
         (sls(a=STATE, b=but(STATE, onfail={"salt": "a"})), "onfail"),
@@ -253,6 +281,15 @@ def test_a_good_sample_passes_all_rules(sample):
     assert not [found for rule in sls_rules.RULES for found in rule(good)]
 
 
+def test_a_tree_forgets_what_it_compiled_before(sample):
+    """It keeps the modules that Salt loaded, and neither files nor errors."""
+    good = sample(sls(**GOOD))
+    assert not sample("include:\n  - two\n", two="a:\n  test.nop: []\n").errors
+    assert sample("include:\n  - two\n").errors
+    assert sample("a:\n  test.no_such: []\n").errors
+    assert sample(sls(**GOOD)) == good
+
+
 @pytest.mark.parametrize(
     ("others", "text", "reason"),
     [
@@ -276,11 +313,22 @@ def test_what_does_not_compile_is_refused(sample, others, text, reason):
         "{% do salt.cmd.run('reboot') %}",
         "{% set s = salt %}{{ s['vz.stop'](101) }}",
         "{% for name in salt['pillar.get']('x') %}{{ salt['file.write']('/x', name) }}{% endfor %}",
-        "#!py\ndef run():\n    return {}\n",
     ],
 )
 def test_calls_while_rendering_are_refused(text):
     assert list(sls_rules.render_calls_only_read(text))
+
+
+@pytest.mark.parametrize("path", [path for path in TEMPLATES if path.endswith(".sls")])
+def test_h36_every_sls_says_its_renderers(path):
+    assert not list(sls_rules.renderers_are_said((PROJECT / path).read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    "text", ["#!py\ndef run():\n    return {}\n", "a:\n  test.nop: []\n", "#!yaml|jinja\n"]
+)
+def test_h36_other_renderers_are_refused(text):
+    assert list(sls_rules.renderers_are_said(text))
 
 
 @pytest.mark.parametrize(
@@ -293,6 +341,40 @@ def test_calls_while_rendering_are_refused(text):
 )
 def test_reading_while_rendering_is_fine(text):
     assert not list(sls_rules.render_calls_only_read(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ node }} goes back:\n  test.nop: []\n",
+        "{{ node | json }} goes back:\n  test.nop: []\n",
+        "{{ node ~ ' goes back' | json }}:\n  test.nop: []\n",
+        "a:\n  test.nop:\n    - name: {{ timeout }}\n",
+        "a:\n  test.nop:\n    - name: {{ x | json | upper }}\n",
+        "a:\n  test.nop:\n    - name: '{{ x | json }}'\n",
+        "a:\n  test.nop:\n    - name: prefix.{{ x | json }}\n",
+        "a:\n  test.nop:\n    - name: {{ x | json }}.suffix\n",
+        "a:\n  test.nop:\n    - name: {{ x | json }}{{ y | json }}\n",
+        "a:\n  test.nop:\n    - name: |\n        some {{ x | json }}\n",
+        "a:\n  test.nop:\n    - name: {{ 'b' if x else y }}\n",
+        "{%- for n in x %}\n  - {{ n }}\n{%- endfor %}",
+    ],
+)
+def test_a_value_that_is_not_quoted_is_refused(text):
+    assert list(sls_rules.values_are_quoted(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ (node ~ ' goes back') | json }}:\n  test.nop: []\n",
+        "a:\n  test.nop:\n    - tgt: [{{ x | json }}]\n    - why: {{ y | yaml_dquote }}\n",
+        "a:\n  test.nop:\n    - pillar: {{ {'a': {'b': x}} | json }}\n    - require:\n      - salt: {{ y | json }}\n",
+        "{%- for n in x %}\nstep {{ loop.index }} of {{ 5 }}:\n  test.nop: []\n{%- endfor %}",
+    ],
+)
+def test_a_value_that_is_quoted_is_fine(text):
+    assert not list(sls_rules.values_are_quoted(text))
 
 
 @pytest.mark.parametrize("target", ["../pillar", "../pillar/top.sls", "/etc", "../_modules/../pillar"])

@@ -5,6 +5,7 @@ import pytest
 from fleet_under_test import migrate
 
 FLEET = {"nodes": 3, "cts": 25}
+MINUTES = 4
 NODES = ("node001", "node002", "node003")
 TWO_AT_A_TIME = '{"ringfree": {"batch": 2, "packages": {"node": false}}}'
 

@@ -12,6 +12,7 @@ from fleet_under_test import Gate, Overlay, Run, migrate, pids, start
 from lab_client import wait_for
 
 FLEET = {"nodes": 2, "cts": 3}
+MINUTES = 7
 NODES = ("node001", "node002")
 
 
@@ -34,8 +35,9 @@ def overlay(lab):
 
 @pytest.fixture(scope="module")
 def before(lab, overlay):
-    """The fleet before anything, with a gate on the first node."""
-    Gate(lab, "node001").install()
+    """The fleet before anything; a script that only one node had, and brought, would keep the other one from moving."""
+    for node in NODES:
+        Gate(lab, node).install()
     return checker.remember(lab, NODES)
 
 

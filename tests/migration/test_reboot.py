@@ -6,7 +6,7 @@ import re
 
 import checker
 import pytest
-from fleet_under_test import ARCHIVE, Overlay, migrate, pids
+from fleet_under_test import ARCHIVE, Overlay, migrate, minion_answers, pids
 from lab_client import wait_for
 
 FLEET = {"nodes": 2, "cts": 3}
@@ -29,25 +29,11 @@ def before(lab):
     return found
 
 
-def runs(lab, wanted):
+def runs(lab, before, wanted):
     """Wait until the containers of nodes run, and say what is wrong with how they do."""
     wait_for(lambda: {node: sorted(pids(lab, node)) for node in wanted} == wanted, f"{wanted}", 180)
-    then = {node: {"running": ctids} for node, ctids in wanted.items()}
+    then = {node: {**before[node], "running": ctids} for node, ctids in wanted.items()}
     return checker.check_inits(then, {node: lab.ask(node, checker.PROBE) for node in NODES})
-
-
-def answers(lab, node):
-    """The minion of a node answers."""
-    ping = ("--out=json", "--static", "-t", "5", node, "test.ping")
-    wait_for(lambda: f'"{node}": true' in lab.salt(*ping)[1], f"the minion of {node}", 180)
-
-
-def test_h14_after_a_power_cut_the_containers_come_back_by_themselves(lab, before):
-    """The shares are mounted before vz starts; of the confs of both nodes each one starts its own containers."""
-    lab.must("fault", "power-cut", NODE)
-    lab.must("heal")
-    assert runs(lab, {node: before[node]["running"] for node in NODES}) == []
-    assert checker.check_boot(lab, NODE, before[NODE], lab.ask(NODE, checker.PROBE)) == []
 
 
 def test_h05_h14_without_its_san_a_node_starts_nothing_and_forgets_nothing(lab, before):
@@ -84,7 +70,7 @@ def test_h05_h14_without_its_san_a_node_starts_nothing_and_forgets_nothing(lab, 
     assert lab.try_on(NODE, "ls", "/etc/vz/conf/160.conf", "/vz/private/160")[0] == 2
     assert [lab.on(NODE, "ls", "-A", point) for point in POINTS] == ["", ""]
     assert pids(lab, NODE) == {}
-    answers(lab, NODE)
+    minion_answers(lab, NODE)
     code, said = lab.salt_run("ringfree.bring_up", NODE)
     assert code == 1 and "is not mounted" in said, said
     assert pids(lab, NODE) == {}
@@ -98,7 +84,7 @@ def test_h14_once_the_san_is_back_one_command_brings_the_node_up(lab, before):
     assert code == 0, said
     assert re.search(r"started vz, started containers 101, 102\.", said), said
     others = {OTHER: before[OTHER]["running"]}
-    assert runs(lab, {NODE: [101, 102], **others}) == []
+    assert runs(lab, before, {NODE: [101, 102], **others}) == []
     assert lab.try_on(NODE, "systemctl", "is-active", "vz")[1].strip() == "active"
     assert "DISABLED" not in lab.on(NODE, "cat", "/etc/vz/vz.conf")
     lab.on(NODE, "vzctl", "stop", "102")
@@ -112,7 +98,7 @@ def test_h12_both_nodes_lose_their_power_at_once(lab, before):
     """Both boot from the same confs at the same time, and each starts its own."""
     lab.must("fault", "power-cut", *NODES)
     lab.must("heal")
-    assert runs(lab, {NODE: [101], OTHER: before[OTHER]["running"]}) == []
+    assert runs(lab, before, {NODE: [101], OTHER: before[OTHER]["running"]}) == []
 
 
 def test_h12_no_container_is_made_over_that_of_another_node(lab, before):
@@ -145,8 +131,8 @@ def test_h12_two_nodes_are_told_to_start_the_same_container(lab, before):
     winner, loser = sorted(NODES, key=codes.get)
     assert f"belongs to {winner}, not to {loser}" in started[loser].err
     assert lab.try_on(loser, "vzctl", "start", "150")[0] == 79
-    answers(lab, winner)
-    answers(lab, loser)
+    minion_answers(lab, winner)
+    minion_answers(lab, loser)
     code, said = lab.salt_run("ringfree.move_owner", "150", f"to={loser}")
     assert code == 1 and f"container 150 runs on {winner}: stop it there first" in said, said
     lab.on(winner, "vzctl", "stop", "150")

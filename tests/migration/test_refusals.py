@@ -5,7 +5,7 @@ Findings come all at once, so one run shows all those of a node; what hides othe
 from types import SimpleNamespace
 
 import pytest
-from fleet_under_test import Overlay, changed, everything, migrate
+from fleet_under_test import Overlay, changed, everything, migrate, minion_answers
 from lab_client import wait_for
 
 FLEET = {"nodes": 1}
@@ -44,6 +44,25 @@ FINDINGS = {
         ("san1", f"mkdir -p {OWNERS} && printf '{FOREIGN}' >{OWNERS}/105"),
         ("san1", f"rm {OWNERS}/105"),
         ["container 105 belongs to node077"],
+    ),
+    "H39: mount script with an old root": (
+        (
+            NODE,
+            "printf '#!/bin/bash\\nDST=/vz/root/101/var\\nmount --bind /srv $DST\\n' >/etc/vz/conf/101.mount",
+        ),
+        (NODE, "rm /etc/vz/conf/101.mount"),
+        [
+            "/etc/vz/conf/101.mount:2 (and line 3) names /vz/root/101/var, the old root of container 101",
+            "$VE_ROOT",
+        ],
+    ),
+    "vz.conf that reads another file in": (
+        (
+            NODE,
+            "cp -a /etc/vz/vz.conf /root/ && echo '[ -f /etc/vz/vz.local ] && . /etc/vz/vz.local' >>/etc/vz/vz.conf",
+        ),
+        (NODE, "mv /root/vz.conf /etc/vz/vz.conf"),
+        ["/etc/vz/vz.conf:", "from this line on a shell does more than set values", "DISABLED"],
     ),
     "somebody else's premount script": (
         (NODE, "printf '#!/bin/sh\\n' >/etc/vz/conf/vps.premount"),
@@ -131,6 +150,71 @@ def test_findings_come_in_one_message(with_findings):
     assert message.split("\n")[0].endswith(f"{NOTHING}.")
 
 
+#: Host and role to settings that would bend a run.
+SETTINGS = {
+    (
+        "master",
+        "master",
+    ): "disabled_requisites: [onfail]\nstate_auto_order: False\nstate_data: terse\ntest: True\n",
+    (NODE, "minion"): "process_count_max: 4\nglobal_state_conditions: {'*': [not G@maintenance:true]}\n"
+    "module_dirs: [/opt/modules]\n",
+    ("mon001", "minion"): "state_queue: True\n",
+}
+
+
+@pytest.fixture(scope="module")
+def with_settings(lab, overlay):
+    """What preflight and an orchestration say on a fleet whose Salt is set up so that no result means anything."""
+    lab.on(NODE, "mkdir", "-p", "/opt/modules/modules")
+    lab.write(NODE, "/opt/modules/modules/ringfree_guard.py", "def fence():\n    return True\n")
+    try:
+        for (host, role), text in SETTINGS.items():
+            lab.write(host, f"/etc/salt/{role}.d/site.conf", text)
+            if role == "minion":
+                lab.on(host, "systemctl", "restart", "salt-minion")
+        for host, role in SETTINGS:
+            if role == "minion":
+                minion_answers(lab, host)
+        code, said = lab.salt_run("ringfree.preflight")
+        assert code == 1
+        return SimpleNamespace(preflight=said, migrate=refused(lab), back=lab.salt_run(*BACK))
+    finally:
+        lab.on(NODE, "rm", "-r", "/opt/modules")
+        for host, role in SETTINGS:
+            lab.on(host, "rm", f"/etc/salt/{role}.d/site.conf")
+            if role == "minion":
+                lab.on(host, "systemctl", "restart", "salt-minion")
+                minion_answers(lab, host)
+
+
+BACK = ("state.orch", "rollback", 'pillar={"nodes": ["node001"]}')
+
+
+def test_h36_settings_of_salt_that_would_bend_a_run_are_named(with_settings):
+    """All of master, node and monitoring host in one message, each with its file and line."""
+    for (host, role), text in SETTINGS.items():
+        for number, line in enumerate(text.splitlines(), 1):
+            option = line.split(":")[0]
+            if option != "module_dirs":
+                place = f"/etc/salt/{role}.d/site.conf:{number} sets {option}: "
+                assert ("" if role == "master" else f"{host}: ") + place in with_settings.preflight
+    assert (
+        "/opt/modules/modules/ringfree_guard.py is loaded in the place of this project's"
+        in with_settings.preflight
+    )
+    assert NOTHING in with_settings.preflight
+
+
+def test_h36_with_a_master_that_bends_results_no_orchestration_begins(with_settings):
+    """Neither a migration nor a way back, in which nothing would be done."""
+    outcome, (code, said) = with_settings.migrate, with_settings.back
+    assert (outcome.run.code, outcome.changes, code) == (1, [], 1)
+    for text in (outcome.run.out, said):
+        assert "The master's configuration would bend this run, nothing was touched:" in text
+        assert "/etc/salt/master.d/site.conf:4 sets test: True" in text
+        assert "/etc/salt/master.d/site.conf:1 sets disabled_requisites" in text
+
+
 def test_conf_of_another_node_is_named(lab, overlay):
     """H06: a file on the conf share that says something else and is not this node's to change."""
     lab.write("san1", "/rf-images/vzconf/0.conf", 'ONBOOT="no"\n')
@@ -173,6 +257,75 @@ def test_unknown_node_is_named(lab, overlay):
     """A node that is asked for and is none of the pillar's."""
     outcome = refused(lab, 'pillar={"nodes": ["node009"]}')
     holds(outcome, "node009")
+
+
+#: What a tired operator types, and every fault that has to be named.
+TYPED = {
+    ("rollback", '{"nodes": ["node001"], "data": "sync-back"}'): [
+        "data: must be one of discard, sync_back, not 'sync-back'"
+    ],
+    ("rollback", "{}"): ["nodes: is missing"],
+    ("migrate", '{"nodes": []}'): ["nodes: names no node"],
+    ("migrate", '{"nodes": "node001", "dead_line": "04:30"}'): [
+        "nodes: must be a list of nodes, not 'node001'",
+        "dead_line: unknown key; known are nodes, deadline, ringfree",
+    ],
+    ("presync", '{"nodes": ["a:\\n  cmd.run:\\n    - name: touch /root/pwned\\nb"]}'): [
+        "nodes: not in ringfree:nodes of the pillar (node001",
+        "touch /root/pwned",
+    ],
+    ("failover", '{"to": "third", "accept_age": "false", "max_age": "60"}'): [
+        "to: must be one of primary, secondary, not 'third'",
+        "accept_age: must be true or false, not 'false'",
+        "max_age: must be a whole number from 1 to",
+    ],
+    ("cleanup", '{"nodes": ["node009"], "ringfree": {"batch": "2"}}'): [
+        "nodes: not in ringfree:nodes of the pillar",
+        "ringfree:batch: must be a whole number from 1 to 100, not '2'",
+    ],
+    ("orch.back", '{"node": "node001", "data": "sync-back"}'): ["data: must be one of discard, sync_back"],
+}
+
+
+@pytest.mark.parametrize(("orchestration", "pillar"), TYPED)
+def test_h28_what_is_typed_wrongly_is_refused_whole(lab, overlay, orchestration, pillar):
+    """Before anything of it is rendered: all faults in one message, exit code 1, nothing touched, no traceback."""
+    before = everything(lab, [NODE])
+    code, said = lab.salt_run("state.orch", orchestration, f"pillar={pillar}")
+    assert code == 1, said
+    assert "The pillar is wrong, nothing was touched:" in said
+    assert not [fault for fault in TYPED[orchestration, pillar] if fault not in said], said
+    assert "Traceback" not in said
+    assert "Failed:    1" in said and "Total states run:     1" in said, said
+    assert changed(before, everything(lab, [NODE])) == []
+    assert lab.try_on("master", "test", "-e", "/root/pwned")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (
+            ["status", "nodez=node001"],
+            "ringfree.status takes nodes: got an unexpected keyword argument 'nodez'",
+        ),
+        (
+            ["gate", "node001"],
+            "ringfree.gate takes node, part, pillar, raises: missing a required argument: 'part'",
+        ),
+        (["pause", "node001"], "ringfree.pause takes nothing: too many positional arguments"),
+        (["commit", "node009"], "node: not in ringfree:nodes of the pillar (node001"),
+        (["failover_plan", "third"], "to: must be one of primary, secondary, not 'third'"),
+        (["report", "\x1b[2J"], "nodes: not in ringfree:nodes of the pillar (node001"),
+    ],
+)
+def test_h28_a_runner_that_is_called_wrongly_says_so(lab, overlay, words, fault):
+    code, said = lab.salt_run(f"ringfree.{words[0]}", *words[1:])
+    assert code == 1, said
+    assert fault in said
+    assert "Nothing was touched." in said
+    assert "Traceback" not in said
+    assert "another exception" not in said
+    assert "\x1b[2J" not in said
 
 
 def test_second_operator_is_refused(lab, overlay):

@@ -11,6 +11,7 @@ from fleet_under_test import Gate, Overlay, Run, start
 from lab_client import wait_for
 
 FLEET = {"nodes": 1, "cts": 3}
+MINUTES = 9
 NODE = "node001"
 
 

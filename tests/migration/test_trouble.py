@@ -15,6 +15,7 @@ from fleet_under_test import Gate, Overlay, Run, migrate, pids, start
 from lab_client import wait_for
 
 FLEET = {"nodes": 2, "cts": 3}
+MINUTES = 6
 NODES = ("node001", "node002")
 ONLY = {node: "pillar=" + json.dumps({"nodes": [node]}) for node in NODES}
 #: Holds a container's stop on a node once it is down, before anything is copied.
@@ -26,14 +27,16 @@ n=0
 while [ -e $gate ]; do n=$((n + 1)); [ "$n" -gt 2500 ] && exit 1; sleep 0.1; done
 """
 #: Takes rsync's place on a node: holds the end of the comparison after a container's last copy, which is good by then.
+#: In the place of the SAN's program: holds the end of a container's verifying pass, which writes nothing.
 COPY_GATE = """#!/bin/sh
-/usr/bin/rsync "$@" || exit
-case "$*" in *--dry-run*/vz/private/[0-9]*/*) ;; *) exit 0 ;; esac
+/usr/local/sbin/ringfree-san.real "$@" || exit
+case $SSH_ORIGINAL_COMMAND in 'rsync --server -n'*'/rf-images/pbx/'[0-9]*) ;; *) exit 0 ;; esac
 [ -e /run/copy-gate ] || exit 0
 : >/run/copy-gate.waiting
 n=0
 while [ -e /run/copy-gate ]; do n=$((n + 1)); [ "$n" -gt 2500 ] && exit 1; sleep 0.1; done
 """
+PROGRAM = "/usr/local/sbin/ringfree-san"
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,8 @@ def before(lab, overlay):
     for node in NODES:
         Gate(lab, node).install()
         lab.write(node, "/etc/vz/conf/vps.umount", STOP_GATE, "0755")
-        lab.write(node, "/usr/local/bin/rsync", COPY_GATE, "0755")
+    lab.on("san1", "cp", PROGRAM, f"{PROGRAM}.real")
+    lab.write("san1", PROGRAM, COPY_GATE, "0755")
     return checker.remember(lab, NODES)
 
 
@@ -84,15 +88,15 @@ def after(seconds):
 
 
 @contextlib.contextmanager
-def held(lab, node, command, gate):
-    """While the run stands at a gate of the node."""
+def held(lab, host, command, gate):
+    """While the run stands at a gate of a host."""
     try:
         waiting = ("test", "-e", f"{gate}.waiting")
-        wait_for(lambda: command.ended or lab.try_on(node, *waiting)[0] == 0, f"the gate {gate}", 300)
+        wait_for(lambda: command.ended or lab.try_on(host, *waiting)[0] == 0, f"the gate {gate}", 300)
         assert not command.ended, command.err
         yield
     finally:
-        lab.on(node, "rm", "-f", gate, f"{gate}.waiting")
+        lab.on(host, "rm", "-f", gate, f"{gate}.waiting")
 
 
 def test_the_san_is_full_when_the_last_changes_are_copied(lab, before):
@@ -149,9 +153,9 @@ def test_an_admin_has_a_hand_on_the_containers_while_the_run_moves_them(lab, ove
     """
     node, gate = "node002", "/run/copy-gate"
     overlay.write("init", ("  node: true", "  node: false"), ("  confirm: auto", "  confirm: manual"))
-    lab.on(node, "touch", gate)
+    lab.on("san1", "touch", gate)
     command = start(lab, ONLY[node])
-    with held(lab, node, command, gate):
+    with held(lab, "san1", command, gate):
         code, said = lab.try_on(node, "vzctl", "start", 201, "--force")
         assert code == 79, said
         assert "container 201 does not start from local disk any more" in said

@@ -6,10 +6,12 @@ of shell that runs first and may exit.  What is mounted stands in a mountinfo of
 """
 
 import copy
+import functools
 import os
 import shlex
 import shutil
 import stat
+import subprocess
 import textwrap
 from pathlib import Path
 
@@ -27,17 +29,36 @@ fi
 
 HEAD = """
 W=@FOLDER@
-echo "$(basename "$0") $*" >> $W/calls
+echo "${0##*/} $*" >> $W/calls
 rule() { rule=$W/rules/$1; shift; [ ! -e "$rule" ] || . "$rule"; }
 locked() { flock $W/proc/lock "$@"; }
+add_mount() { { flock 9; echo "$1" >> $W/proc/mountinfo; } 9>> $W/proc/lock; }
+flat() { path=$1; while [ "$path" != "${path#*/}" ]; do path=${path%%/*}_${path#*/}; done; echo "$path"; }
 """
 
 PROGRAMS = {
     "vzctl": """
         verb=$1 ctid=$2
         conf=$W/etc/vz/conf/$ctid.conf
-        value() { sed -n "s/^$1=\\"\\(.*\\)\\"$/\\1/p" $conf $W/etc/vz/vz.conf | sed "s/\\$VEID/$ctid/;q"; }
-        mounted() { grep -q " $(value VE_ROOT) " $W/proc/mountinfo; }
+        value() {
+            for file in $conf $W/etc/vz/vz.conf; do
+                [ ! -e $file ] || while IFS= read -r line || [ "$line" ]; do
+                    case $line in "$1=\\""*\\") line=${line#*=?} line=${line%?} ;; *) continue ;; esac
+                    case $line in *"\\$VEID"*) line=${line%%"\\$VEID"*}$ctid${line#*"\\$VEID"} ;; esac
+                    # A link to where vz is, if a test makes one: the kernel knows the other path.
+                    case $line in $W/pbx/*) line=$W/vz/${line#$W/pbx/} ;; esac
+                    printf "%s\\n" "$line"
+                    return
+                done < $file
+            done
+        }
+        mounted() {
+            root=$(value VE_ROOT)
+            while IFS= read -r line; do
+                case $line in *" $root "*) return 0 ;; esac
+            done < $W/proc/mountinfo
+            return 1
+        }
         up() { [ -e $W/proc/running/$ctid ]; }
         boot() {
             private=$(value VE_PRIVATE) root=$(value VE_ROOT)
@@ -47,11 +68,38 @@ PROGRAMS = {
                     what="51 0:50 /$ctid $root rw - fuse.nfs ${from:-@SERVER@:/rf-images/pbx} rw" ;;
                 *) what="1 8:1 $private $root rw - ext4 /dev/sda1 rw" ;;
             esac
-            mounted || locked sh -c "echo $ctid '$what' >> $W/proc/mountinfo"
-            touch $W/proc/running/$ctid
+            mounted || add_mount "$ctid $what"
+            : >> $W/proc/running/$ctid
+            appear
+        }
+        # As the kernel shows a container that has just been started, with all that $W/has/$ctid says it has then.
+        appear() {
+            init=$((20000 + ctid)) born=0
+            proc=$W/proc/$init
+            [ ! -e $W/proc/units/born.$ctid ] || read -r born < $W/proc/units/born.$ctid
+            born=$((born + 1))
+            echo $born > $W/proc/units/born.$ctid
+            mkdir -p $proc/net
+            echo $init > $W/proc/vepid/$ctid
+            echo "$ctid ${what%% "$root" rw -*} / rw -${what#* "$root" rw -}" > $proc/mountinfo
+            process $init init 1
+            for name in mountinfo tcp udp route fib_trie if_inet6 ipv6_route; do
+                file=net/$name
+                [ $name != mountinfo ] || file=mountinfo
+                [ ! -e $W/has/$ctid/$name ] || while IFS= read -r line; do
+                    echo "$line" >> $proc/$file
+                done < $W/has/$ctid/$name
+            done
+            [ ! -e $W/has/$ctid/processes ] || while IFS= read -r name; do
+                process $((init * 10 + (number += 1))) "$name" $init
+            done < $W/has/$ctid/processes
+        }
+        process() {
+            mkdir -p $W/proc/$1
+            echo "$1 ($2) S $3 $1 $1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 $born 0" > $W/proc/$1/stat
         }
         halt() {
-            rm -f $W/proc/running/$ctid
+            rm -rf $W/proc/running/$ctid $W/proc/$((20000 + ctid)) $W/proc/$((20000 + ctid))[0-9]
             locked sed -i "\\\\# $(value VE_ROOT) #d" $W/proc/mountinfo
         }
         rule vzctl.$verb "$@"
@@ -81,7 +129,7 @@ PROGRAMS = {
         """,
     "vzlist": """
         rule vzlist "$@"
-        ls $W/proc/running | sed "s/^/      /"
+        for path in $W/proc/running/*; do [ ! -e $path ] || echo "      ${path##*/}"; done
         """,
     "ssh": 'rule ssh "$@"\nexit 0',
     "mount": """
@@ -92,7 +140,7 @@ PROGRAMS = {
         [ -d $san/ ] || { echo "mount.nfs: access denied by server while mounting $1" >&2; exit 32; }
         mv $at $at.hidden && mv $san $at && ln -s $at $san
         case $1 in */pbx) id=50 ;; */pbxroot) id=51 ;; *) id=52 ;; esac
-        locked sh -c "echo $id 1 0:$id / $at rw - fuse.nfs $1 rw >> $W/proc/mountinfo"
+        add_mount "$id 1 0:$id / $at rw - fuse.nfs $1 rw"
         """,
     "umount": """
         rule umount "$@"
@@ -130,9 +178,11 @@ PROGRAMS = {
         fi
         source=$(here $source) target=$(here $target)
         [ -d $source ] || missing $source
-        rule rsync.$(basename $source) "$@"
+        name=${source%/} name=${name##*/}
+        rule rsync.$name "$@"
         if [ "$some" ]; then
             # Only what the filters name: trees of containers, files, and on the conf share what is of no container.
+            [ $dry ] || mkdir $target 2>/dev/null
             set -f
             case "$target" in */vzconf/) set +f; some="$some $(cd $source && ls -d [!1-9.]* 2>/dev/null)" ;; esac
             set +f
@@ -141,7 +191,9 @@ PROGRAMS = {
                     */) [ $dry ] || mkdir -p $target/$name ;;
                     *"/***")
                         name=${name%/???}
-                        if [ $dry ]; then diff -rq --no-dereference $source/$name $target/$name | sed "s/^/>f.st /"
+                        # Of two that are no files diff says that they are what they are.
+                        if [ $dry ]; then diff -rq --no-dereference $source/$name $target/$name |
+                            sed "/ is a .* while file /d; s/^/>f.st /"
                         else rm -rf $target/$name; cp -a $source/$name $target/; fi ;;
                     *) for file in $(cd $source && ls -d $name 2>/dev/null); do
                         if [ $dry ]; then cmp -s $source/$file $target/$file || echo ">f.st $file"
@@ -174,7 +226,8 @@ PROGRAMS = {
         fi
         cp -a $source/. $target/
         [ ! $hide ] || find $target -mindepth 1 -name ".*" -prune -exec rm -r {} +
-        rule rsync.$(basename $source).after "$@"
+        name=${source%/} name=${name##*/}
+        rule rsync.$name.after "$@"
         echo "Number of deleted files: $gone"
         echo "Number of regular files transferred: 2"
         echo "Total file size: 1,234 bytes"
@@ -210,10 +263,10 @@ PROGRAMS = {
             esac
         done
         """,
-    "chattr": 'rule chattr "$@"\n[ "$1" = +i ] && touch "$W/proc/immutable/$(echo "$2" | tr / _)"',
+    "chattr": 'rule chattr "$@"\n[ "$1" = +i ] && touch "$W/proc/immutable/$(flat "$2")"',
     "lsattr": """
         rule lsattr "$@"
-        i=-; [ ! -e "$W/proc/immutable/$(echo "$2" | tr / _)" ] || i=i
+        i=-; [ ! -e "$W/proc/immutable/$(flat "$2")" ] || i=i
         echo "----$i---------e------- $2"
         """,
     "chkconfig": """
@@ -224,42 +277,71 @@ PROGRAMS = {
             *) [ -e $W/proc/units/chkconfig.$1 ] ;;
         esac
         """,
+    "update-rc.d": """
+        rule update-rc.d "$@"
+        case $* in
+            *" defaults") [ -x $W/etc/init.d/$1 ] && mkdir -p $W/etc/rc2.d && ln -sf ../init.d/$1 $W/etc/rc2.d/S19$1 ;;
+            "-f "*" remove") rm -f $W/etc/rc2.d/S??$2 ;;
+            *) exit 1 ;;
+        esac
+        """,
     # Never those of the machine that runs the tests.
     **{name: f'rule {name} "$@"' for name in ("yum", "dnf", "apt-get", "systemd-run", "at", "atrm")},
 }
 
 
+@functools.cache
+def _programs(folder):
+    """The programs of a node in a directory."""
+    told = {"@FOLDER@": shlex.quote(str(folder)), "@SERVER@": SERVER, "@SECOND@": SECOND}
+    whole = {name: f"{HEAD}\n{textwrap.dedent(text)}" for name, text in PROGRAMS.items()}
+    return {
+        name: functools.reduce(lambda text, word: text.replace(word, told[word]), told, text)
+        for name, text in whole.items()
+    }
+
+
+#: Where the directory is that vzctl reads as /etc/vz/conf.
+LAYOUTS = {"redhat": "etc/sysconfig/vz-scripts", "debian": "etc/vz/conf", "elsewhere": "srv/openvz/confs"}
+
+
 class FakeNode:
     """The node's files, what runs on it, what is on the SAN, what was called."""
 
-    def __init__(self, folder, fake_bin):
-        self.folder = folder
+    def __init__(self, folder, fake_bin, layout="redhat"):
+        self.folder, self.conf_dir = folder, folder / LAYOUTS[layout]
+        self.archive = Path(f"{self.conf_dir}.tar.gz")
         self.services, self.told, self.pillar = {"vz": True}, [], {}
         self.systemd = True
         for name in (
-            "etc/vz/names", "etc/sysconfig/vz-scripts", "etc/ringfree/ssh", "var", "proc/running", "rules",
-            "etc/systemd/system", "etc/cron.d", "etc/init.d", "proc/units", "proc/immutable",
+            "etc/vz/names", LAYOUTS[layout], "etc/ringfree/ssh", "var", "proc/running", "rules",
+            "etc/systemd/system", "etc/cron.d", "etc/init.d", "proc/units", "proc/immutable", "proc/vepid",
             "vz/private", "vz/root", "vz/dump", "vz/nfsprivate", "vz/nfsroot",
             "san/rf-images/pbx", "san/rf-images/pbxroot", "san/rf-images/vzconf",
             "san2/rf-images/pbx", "san2/rf-images/pbxroot", "san2/rf-images/vzconf",
         ):  # fmt: skip
             (folder / name).mkdir(parents=True)
-        (folder / "etc/vz/conf").symlink_to(folder / "etc/sysconfig/vz-scripts")
+        closed = (
+            "var",
+            *(f"{san}/rf-images/{name}" for san in ("san", "san2") for name in ("pbx", "pbxroot")),
+        )
+        for name in (*closed, "vz/nfsprivate", "vz/nfsroot"):
+            (folder / name).chmod(0o700)
+        if not (folder / "etc/vz/conf").exists():
+            (folder / "etc/vz/conf").symlink_to(self.conf_dir)
         for name in ("id_ed25519", "known_hosts"):
             (folder / "etc/ringfree/ssh" / name).touch()
         (folder / "calls").touch()
         (folder / "proc/lock").touch()
+        (folder / "proc/uptime").write_text("5000.00 1.00\n")
         (folder / "proc/mountinfo").write_text("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n")
         self.vz_conf = folder / "etc/vz/vz.conf"
         self.vz_conf.write_text(
             f'# the node\nVIRTUOZZO="yes"\nLOCKDIR="{folder}/vz/lock"\nDUMPDIR="{folder}/vz/dump"\n'
             f'DISK_QUOTA="yes"\nVE_ROOT="{folder}/vz/root/$VEID"\nVE_PRIVATE="{folder}/vz/private/$VEID"\n'
         )
-        for name, text in PROGRAMS.items():
-            whole = f"{HEAD}\n{textwrap.dedent(text)}"
-            whole = whole.replace("@FOLDER@", shlex.quote(str(folder)))
-            program = fake_bin(name, whole.replace("@SERVER@", SERVER).replace("@SECOND@", SECOND))
-        self.bin = program.parent
+        for name, text in _programs(folder).items():
+            self.bin = fake_bin(name, text).parent
 
     def add(self, ctid, name, running=True, conf=""):
         """A container on local disk, as vzctl makes it."""
@@ -273,6 +355,42 @@ class FakeNode:
         if running:
             (self.folder / "proc/running" / str(ctid)).touch()
             self.mount(f"{ctid} 1 8:1 {private} {root} rw - ext4 /dev/sda1 rw")
+            self.appear(ctid)
+
+    def has(self, ctid, **files):
+        """
+        What the kernel shows of a container from its next start on.
+
+        Lines of /proc/PID/mountinfo, of /proc/PID/net/tcp and the like, and as ``processes`` their names.
+        """
+        folder = self.folder / "has" / str(ctid)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (folder / name).write_text(text)
+
+    def appear(self, ctid):
+        """The kernel shows a container that runs from local disk, as it does when vzctl has started it."""
+        init, there = 20000 + ctid, self.folder / "has" / str(ctid)
+        files = {path.name: path.read_text() for path in there.iterdir()} if there.exists() else {}
+        processes = {init: ("init", 1)}
+        for number, name in enumerate(files.pop("processes", "").splitlines(), 1):
+            processes[init * 10 + number] = (name, init)
+        for pid, (name, parent) in processes.items():
+            folder = self.folder / "proc" / str(pid)
+            folder.mkdir(exist_ok=True)
+            line = f"{pid} ({name}) S {parent} {pid} {pid} 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 0 0\n"
+            (folder / "stat").write_text(line)
+        proc = self.folder / "proc" / str(init)
+        (proc / "net").mkdir(exist_ok=True)
+        root = f"{ctid} 1 8:1 {self.private(ctid)} / rw - ext4 /dev/sda1 rw\n"
+        (proc / "mountinfo").write_text(root + files.pop("mountinfo", ""))
+        for name, text in files.items():
+            (proc / "net" / name).write_text(text)
+        (self.folder / "proc/vepid" / str(ctid)).write_text(f"{init}\n")
+
+    def mount_point(self, share):
+        """Where a share is mounted."""
+        return self.pillar["shares"][share].get("mount") or str(self.conf_dir)
 
     def conf(self, ctid):
         """The conf file of a container."""
@@ -308,7 +426,13 @@ class FakeNode:
     def owner(self, ctid):
         """The owner record of a container on the SAN."""
         text = self.san("pbx/.ringfree/owner", ctid).read_text()
-        return dict(line.split("=", 1) for line in text.splitlines())
+        return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+    def listed(self):
+        """The lines of the node's own list of what lives on the share, without their check sums."""
+        path = self.folder / "etc/ringfree/on-nfs"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [line for line in lines if not line.startswith("# ")]
 
     def mount(self, line):
         """Put a line into the node's mountinfo."""
@@ -341,34 +465,40 @@ class FakeNode:
     def keep(self):
         """A copy of the node as it is, for :py:func:`restore` on another node in the same place."""
         kept = self.folder.parent / f"kept-{len(list(self.folder.parent.glob('kept-*')))}"
-        shutil.copytree(self.folder, kept, symlinks=True)
+        _copy(self.folder, kept)
         return kept, dict(self.services), copy.deepcopy(self.told)
 
     def restore(self, kept):
         """Make the node what another one was."""
         folder, self.services, self.told = copy.deepcopy(kept)
         shutil.rmtree(self.folder)
-        shutil.copytree(folder, self.folder, symlinks=True)
+        _copy(folder, self.folder)
 
     def tree(self):
         """Everything that a dry run must leave alone: names, modes, owners, times and contents."""
-        return dict(_entries(self.folder, Path()))
+        return dict(_entries(self.folder))
 
 
-def _entries(folder, relative):
+def _entries(folder, below=""):
     """What is in a directory and below it."""
-    for entry in sorted(os.scandir(folder / relative), key=lambda entry: entry.name):
-        path = relative / entry.name
-        if str(path) in NOT_COMPARED:
+    for entry in sorted(os.scandir(f"{folder}/{below}"), key=lambda entry: entry.name):
+        path = f"{below}{entry.name}"
+        if path in NOT_COMPARED:
             continue
         info = entry.stat(follow_symlinks=False)
         seen = (oct(info.st_mode), info.st_uid, info.st_gid)
         if entry.is_symlink():
-            yield str(path), (*seen, os.readlink(folder / path))
+            yield path, (*seen, os.readlink(entry.path))
         elif stat.S_ISREG(info.st_mode):
-            changed = None if path.parts[0] == "proc" else info.st_mtime_ns
-            yield str(path), (*seen, changed, (folder / path).read_bytes())
+            changed = None if path.startswith("proc/") else info.st_mtime_ns
+            with open(entry.path, "rb") as stream:
+                yield path, (*seen, changed, stream.read())
         else:
-            yield str(path), seen
+            yield path, seen
             if entry.is_dir():
-                yield from _entries(folder, path)
+                yield from _entries(folder, f"{path}/")
+
+
+def _copy(source, target):
+    """What is copied most often, with all that belongs to it, faster than in Python."""
+    subprocess.run(["cp", "-a", source, target], check=True)

@@ -3,7 +3,6 @@
 import copy
 from unittest.mock import patch
 
-import salt.loader
 import salt.state
 
 #: States that are Salt's own, each with the arguments that name a place on the node.
@@ -14,13 +13,13 @@ OURS = ("cloudstor", "ringfree_keep", "ringfree_nfs", "vz")
 def highstate(node, test=False, sls=None):
     """The results of state.apply, or of one SLS, in the order in which the states ran; texts when nothing compiled."""
     minion = node.minion(test=test)
-    load, call = salt.state.State.load_modules, salt.state.State.call
+    call = salt.state.State.call
 
     def load_modules(state, *args, **kwargs):
-        load(state, *args, **kwargs)
         # What the fixture has loaded and redirected, in place of a second loader.
-        state.functions, state.states, state.utils = minion.modules, minion.states, minion.utils
-        state.rend = salt.loader.render(state.opts, minion.modules, states=minion.states)
+        state.functions = state._trusted_functions = minion.modules
+        state.states, state.utils, state.rend = minion.states, minion.utils, minion.renderers
+        state.serializers = minion.serializers
 
     def on_the_node(state, low, *args, **kwargs):
         return call(state, _moved(low, node.folder), *args, **kwargs)

@@ -6,18 +6,30 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
 
 #: Run by the tests' own Python: `env python3` may be a version manager's, which takes longer than most of the commands.
 LAB = [sys.executable, "-S", str(Path(__file__).resolve().parents[2] / "lab" / "lab")]
 PATIENCE = 600  # seconds; generous, because the machine may have other work
+#: The labs that are up for tests of this process.
+UP = []
+SHOWN = 60_000  # characters of one section of evidence, its end
+#: What a host says of itself when a test has failed.
+JOURNALS = """
+journal=/var/lib/ringfree/journal.json
+[ ! -e $journal ] || { echo "# $journal"; cat $journal; echo; }
+echo '# journalctl'; journalctl --no-pager --quiet --lines 60
+[ ! -e /var/log/salt/minion ] || { echo '# /var/log/salt/minion'; tail -n 40 /var/log/salt/minion; }
+"""
 
 
 class Command:
     """A command of the lab that runs while the test looks at something else; its lines come as they are written."""
 
     def __init__(self, client, words):
+        self.words = words
         self._process = subprocess.Popen(
             [*LAB, *words],
             env=client.environment,
@@ -79,6 +91,7 @@ class LabClient:
 
     def __init__(self, name):
         self.name = name
+        self.runs = deque(maxlen=3)  # the last commands that were started, to show what they said
         self.environment = {**os.environ, "LAB": name}
 
     def run(self, *words, stdin=b"", patience=PATIENCE):
@@ -100,7 +113,27 @@ class LabClient:
 
     def start(self, *words):
         """Start a command of the lab."""
-        return Command(self, [str(word) for word in words])
+        command = Command(self, [str(word) for word in words])
+        if words[0] == "salt-run":
+            self.runs.append(command)
+        return command
+
+    def evidence(self):
+        """What the last runs said, and the journals of the hosts: a list of (title, text)."""
+        said = [(f"{' '.join(run.words)} in lab {self.name}", f"{run.err}\n{run.out}") for run in self.runs]
+        try:
+            hosts = json.loads(self.run("status", "--json", patience=60).stdout)["hosts"]
+            for host, state in hosts.items():
+                said.append((f"{host}", self._journals(host) if state["up"] else "is off"))
+        except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
+            said.append((f"lab {self.name}", f"does not say how its hosts are: {error}"))
+        return [(title, text[-SHOWN:]) for title, text in said]
+
+    def _journals(self, host):
+        try:
+            return self.try_on(host, "sh", "-c", JOURNALS, patience=60)[1]
+        except subprocess.SubprocessError as error:
+            return f"does not answer: {error}"
 
     # --- hosts ----------------------------------------------------------------------------------------------------
 
@@ -140,10 +173,10 @@ class LabClient:
 
     # --- the machine ----------------------------------------------------------------------------------------------
 
-    def up(self, nodes=None, cts=None):
-        """Bring the lab up, fresh."""
+    def up(self, **size):
+        """Bring the lab up, fresh; nodes, cts, debian as `lab/lab up` takes them."""
         self.down()
-        words = ["--nodes", nodes] * (nodes is not None) + ["--cts", cts] * (cts is not None)
+        words = [word for name, value in size.items() for word in (f"--{name}", value)]
         self.must("up", *words, patience=3600)
 
     def down(self):
@@ -155,10 +188,12 @@ class LabClient:
 def brought_up(name, **size):
     """A lab that is taken down at the end, whatever happens."""
     client = LabClient(name)
+    UP.append(client)
     try:
         client.up(**size)
         yield client
     finally:
+        UP.remove(client)
         client.down()
 
 

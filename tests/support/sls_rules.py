@@ -37,8 +37,9 @@ COMMON |= {"reload_modules", "reload_grains", "reload_pillar", "umask", "runas"}
 #: Functions that an SLS may call while it is rendered: they only read, the pillar for the most part.
 READS = {
     "cloudstor.settings",
+    "ringfree_asked.words",
     "ringfree_keep.store",
-    "ringfree_nfs.server",
+    "ringfree_nfs.fstab",
     "config.get",
     "config.option",
     "grains.get",
@@ -152,6 +153,27 @@ def failhard_and_onfail_are_apart(compiled):
         yield f"failhard ({', '.join(hard)}) and onfail ({', '.join(rescue)}) must not be in one file"
 
 
+def failhard_is_said(compiled):
+    """Where a step is silent the master's own `failhard: True` counts: no way back, monitoring stays off (H36)."""
+    for step in compiled.steps:
+        if not isinstance(step.arguments.get("failhard"), bool):
+            yield f"{step.id}: say failhard: true or failhard: false"
+
+
+def test_mode_is_said(compiled):
+    """Where a step is silent a minion's own `test: True` counts: a green run in which nothing happened (H36)."""
+    for step in compiled.steps:
+        if step.is_("salt.state") and not isinstance(step.arguments.get("test"), bool):
+            yield f"{step.id}: say test: {{{{ opts['test'] | json }}}}"
+
+
+def the_environment_is_said(compiled):
+    """Where a step is silent a minion's own `saltenv` counts: other SLS, or none (H36)."""
+    for step in compiled.steps:
+        if step.is_("salt.state") and step.arguments.get("saltenv") != "base":
+            yield f"{step.id}: say saltenv: base"
+
+
 def requisites_are_lists(compiled):
     """`onfail:` with a mapping under it is not refused: it fires always (H19)."""
     for step in compiled.steps:
@@ -240,6 +262,9 @@ RULES = [
     states_wait_for_a_highstate,
     nothing_is_repeated,
     failhard_and_onfail_are_apart,
+    failhard_is_said,
+    test_mode_is_said,
+    the_environment_is_said,
     requisites_are_lists,
     rescue_steps_have_their_own_onfail,
     rescue_steps_are_no_chain,
@@ -250,11 +275,13 @@ RULES = [
 ]
 
 
+def _jinja():
+    return Environment(extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols", SerializerExtension])
+
+
 def calls_at_render_time(text):
     """The functions that a template calls through `salt`, as `module.function`; `salt` itself where it is handed on."""
-    tree = Environment(extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols", SerializerExtension]).parse(
-        text
-    )
+    tree = _jinja().parse(text)
     called = [
         name for node in tree.find_all((nodes.Getitem, nodes.Getattr)) if (name := _name_after_salt(node))
     ]
@@ -273,12 +300,50 @@ def _name_after_salt(node):
     return None
 
 
+def renderers_are_said(text):
+    """Where an SLS is silent the master's own `renderer` counts (H36)."""
+    if not re.match(r"#!(jinja\|yaml|yaml)\n(?!#!)", text):
+        yield "the first line must be #!jinja|yaml: no other renderers may be used"
+
+
 def render_calls_only_read(text):
     """What runs while an SLS is rendered runs in test mode and for show_sls as well, and before the first step."""
-    if not re.match(r"(#!\s*(jinja\s*\|\s*yaml|yaml)\s*\n)?(?!#!)", text):
-        yield "only the renderers jinja and yaml may be used"
     for name in sorted(calls_at_render_time(text) - READS):
         yield f"{name} must not be called while an SLS is rendered"
+
+
+#: Filters after which a value is one value of YAML, whatever is in it.
+QUOTING = ("json", "yaml_dquote")
+#: What may stand around it on its line: it is the whole of an ID, of an argument, or of an entry of a list.
+BEFORE, AFTER = re.compile(r"\s*(- )*([\w. ]+: )?\[?"), re.compile(r"\]?:?\s*")
+
+
+def values_are_quoted(text):
+    """Foreign text that reaches YAML as it is becomes states, which run as root on the master (H28)."""
+    tokens = list(_jinja().lex(text))
+    line, begin = "", None
+    for index, (number, kind, value) in enumerate(tokens):
+        if kind == "data":
+            line = (line + value).rpartition("\n")[2]
+        elif kind == "variable_begin":
+            begin = index
+        elif kind == "variable_end":
+            source = "".join(token for _, _, token in tokens[begin + 1 : index])
+            (output,) = _jinja().parse("{{" + source + "}}").body
+            (expression,) = output.nodes
+            after = "".join(
+                token for _, what, token in tokens[index + 1 : index + 2] if what != "block_begin"
+            )
+            if _is_number_of_loop(expression) or isinstance(expression, (nodes.Const, nodes.TemplateData)):
+                line += "1"
+            elif not (isinstance(expression, nodes.Filter) and expression.name in QUOTING):
+                yield f"line {number}: {source.strip()} does not end with one of the filters {', '.join(QUOTING)}"
+            elif not BEFORE.fullmatch(line) or not AFTER.fullmatch(after.partition("\n")[0]):
+                yield f"line {number}: {source.strip()} is a part of something: quote the whole of it"
+
+
+def _is_number_of_loop(node):
+    return isinstance(node, nodes.Getattr) and isinstance(node.node, nodes.Name) and node.node.name == "loop"
 
 
 def links_out_of_bounds(salt_root):
@@ -341,6 +406,7 @@ def _of_runner(name):
     return _of("runners", name)
 
 
+@functools.cache
 def _of(kind, name):
     """The arguments of a function of the project or of Salt; LookupError when there is no such function."""
     module, _, function = name.partition(".")

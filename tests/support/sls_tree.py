@@ -1,15 +1,20 @@
 """Compiles the SLS of a tree with Salt's own renderers and compiler, and finds out what leads to what."""
 
 import copy
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest.mock import patch
 
+import salt.fileclient
+import salt.loader
 import salt.state
 from minion_without_daemons import make_opts
 
 #: States of Salt that run something elsewhere; an SLS with one of them is an orchestration.
 REMOTE = "salt"
+#: The runner that has a node do a part of its migration.
+PART = "ringfree.part"
 #: Other names of the runner state.orchestrate.
 ORCHESTRATE = ("state.orchestrate", "state.orch", "state.sls")
 
@@ -80,14 +85,53 @@ def _step(id_, key, raw):
     return Step(id_, state, function, arguments, raw)
 
 
+class Loaded:
+    """What Salt makes anew for each compilation, made once for a minion and a pillar: that is most of the work."""
+
+    def __init__(self):
+        self.modules = self.pillar = None
+
+    def __enter__(self):
+        load, gather = salt.state.State.load_modules, salt.state.State._gather_pillar
+
+        def load_modules(state, data=None, proxy=None):
+            if data is not None:
+                load(state, data, proxy)
+            elif self.modules is None:
+                before = set(vars(state))
+                load(state)
+                self.modules = {name: value for name, value in vars(state).items() if name not in before}
+            else:
+                vars(state).update(self.modules)
+                state.rend = salt.loader.render(
+                    state.opts, state.functions, states=state.states, context=state.state_con
+                )
+
+        def gather_pillar(state):
+            if self.pillar is None:
+                self.pillar = gather(state)
+            return copy.deepcopy(self.pillar)
+
+        with ExitStack() as stack:
+            stack.enter_context(patch("salt.state.State.load_modules", load_modules))
+            stack.enter_context(patch("salt.state.State._gather_pillar", gather_pillar))
+            self.undo = stack.pop_all()
+
+    def __exit__(self, *exception):
+        self.undo.close()
+
+
 class Tree:
-    """The SLS under file roots, compiled with pillar roots."""
+    """The SLS under file roots, compiled with pillar roots. The SLS may change, the pillar may not."""
 
     def __init__(self, folder, salt_root, pillar_root=None):
         self.root = Path(salt_root)
         self.opts = make_opts(Path(folder))
         self.opts["file_roots"] = {"base": [str(self.root)]}
         self.opts["pillar_roots"] = {"base": [str(pillar_root)] if pillar_root else []}
+        self.opts["fileserver_list_cache_time"] = 0  # files may come and go between two compilations
+        self.client = salt.fileclient.get_file_client(self.opts)
+        self.loaded = {}
 
     def names(self):
         """The names of all SLS files but top.sls."""
@@ -109,11 +153,16 @@ class Tree:
             return data
 
         render = salt.state.compile_template
-        with patch("salt.state.compile_template", remember), salt.state.HighState(opts, pillar) as high_state:
+        with (
+            self.loaded.setdefault((minion, repr(pillar)), Loaded()),
+            patch("salt.state.compile_template", remember),
+            salt.state.HighState(opts, pillar, file_client=self.client) as high_state,
+        ):
             compiled.errors += [str(error) for error in high_state.state.opts["pillar"].get("_errors", [])]
             high_state.push_active()
             try:
                 matches = {"base": [sls]} if sls != "top" else high_state.top_matches(high_state.get_top())
+                compiled.steps.clear()  # the top file has targets
                 high, errors = high_state.render_highstate(matches)
             finally:
                 high_state.pop_active()
@@ -151,6 +200,8 @@ class Tree:
         if step.is_nested_orchestration:
             mods = step.arguments.get("mods", [])
             return [(sls, minion) for sls in ([mods] if isinstance(mods, str) else mods)]
+        if step.is_("salt.runner") and step.name == PART:
+            return [(f"ringfree.{step.arguments['part']}", step.arguments["node"])]
         if step.is_("salt.state"):
             targets = step.arguments.get("tgt", [])
             targets = [targets] if isinstance(targets, str) else targets

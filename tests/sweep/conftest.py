@@ -1,22 +1,11 @@
-"""One lab with one node for the whole sweep; at its end the word that repeats it."""
+"""The cases of the sweep that the environment asks for; at the end, the command that runs the same ones again."""
 
 import sys
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "migration"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import cases
-from lab_client import brought_up
-
-
-@pytest.fixture(scope="module")
-def lab():
-    """A lab with one node and two containers, for the one file of the sweep."""
-    with brought_up("sweep", nodes=1, cts=2) as client:
-        yield client
 
 
 def pytest_generate_tests(metafunc):
@@ -26,8 +15,14 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say which part of the sweep this was."""
-    terminalreporter.write_line(
-        f"sweep: {len(cases.chosen(cases.wanted()))} of {len(cases.every())} cases; "
-        f"the same ones again: SWEEP={cases.wanted()}"
-    )
+    """Say which part of the sweep this was, and what to keep of it."""
+    wanted = cases.wanted()
+    say = terminalreporter.write_line
+    number, of = len(cases.chosen(wanted)), len(cases.every())
+    say(f"sweep: {number} of {of} cases; the same ones again: make sweep SWEEP={wanted}")
+    for report in terminalreporter.stats.get("failed", []):
+        if "test_every_way_out" in report.nodeid:
+            case = report.nodeid.partition("[")[2].rpartition("]")[0]
+            say(
+                f"sweep: a case that failed runs every time from now on with this line in {cases.FAILED.name}: {case}"
+            )

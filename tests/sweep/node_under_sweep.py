@@ -7,7 +7,7 @@ from pathlib import Path
 
 import checker
 import local_side
-from fleet_under_test import Overlay, Run, changed, start
+from fleet_under_test import Overlay, Run, changed, minion_answers, start
 from lab_client import wait_for
 
 NODE = "node001"
@@ -39,8 +39,7 @@ class NodeUnderSweep:
         lab.write(NODE, "/srv/sweep/event.py", STAND_IN)
         lab.write(NODE, "/etc/salt/minion.d/sweep.conf", "module_dirs: [/srv/sweep]\n")
         lab.on(NODE, "systemctl", "restart", "salt-minion")
-        ping = ("--out=json", "--static", "-t", "5", NODE, "test.ping")
-        wait_for(lambda: f'"{NODE}": true' in lab.salt(*ping)[1], "the minion")
+        minion_answers(lab, NODE)
         self.before = checker.remember(lab, [NODE])[NODE]
         self.trees = self._trees()
         self.cut = False  # whether the power was ever cut: records without a stop are right from then on
@@ -139,13 +138,12 @@ class NodeUnderSweep:
 
     def streams(self, store):
         """The records of each container on a store, to their last whole line."""
-        streams = {ctid: local_side.stream(self.lab, NODE, ctid, store) for ctid in CTIDS}
-        return {ctid: local_side.whole(data) for ctid, data in streams.items()}
+        return local_side.streams(self.lab, NODE, CTIDS, store)
 
     def left(self):
         """What nobody cleaned up."""
         found = self.lab.on(NODE, "sh", "-c", LEFT).splitlines()
-        code, _ = self.lab.try_on("master", "test", "-e", "/var/cache/salt/master/ringfree.lock")
+        code, _ = self.lab.try_on("master", "test", "-e", "/var/cache/salt/master/ringfree/lock")
         return found + ["the fleet's lock is held"] * (code == 0)
 
     def faults(self, state):

@@ -1,11 +1,14 @@
 """H16, H17, H19: a run is cut short at every boundary of every step, in every way, and every way out of it ends well.
 
-`make test` runs a spread of the cases, another one for each commit; `make sweep` all of them. All on one node, one case
-after the other."""
+`make test-all` runs a spread of the cases, another one for each commit, and those that have ever failed; `make sweep`
+all of them. All on one node, one case after the other."""
 
 import cases
 import pytest
 from node_under_sweep import KILLS, WAYS, NodeUnderSweep
+
+FLEET = {"nodes": 1, "cts": 2}
+MINUTES = 9
 
 
 @pytest.fixture(scope="module")

@@ -124,6 +124,19 @@ def test_addresses_are_read_as_vzctl_writes_them():
     assert read["warnings"] == [{"line": 2, "text": 'invalid value for IP_ADDRESS ("010.0.0.1"), skipped'}]
 
 
+def test_a_line_without_a_key_and_a_verbosity_that_is_none_are_warned_about():
+    """To vzctl the former is its option --ipdel."""
+    data = lines('="/x/a b"', '="10.0.0.1 all ::1"', "=all", "VERBOSE=much", "VERBOSE=3", "VERBOSE=4", "=")
+    assert conf.parse(data) == {
+        "values": {"VERBOSE": "3"},
+        "warnings": [
+            {"line": 1, "text": 'invalid value for  ("/x/a"), skipped'},
+            {"line": 4, "text": 'invalid value for VERBOSE ("much"), skipped'},
+            {"line": 6, "text": 'duplicate for VERBOSE ("4"), ignored'},
+        ],
+    }
+
+
 def test_a_lone_line_without_newline_loses_its_last_byte():
     assert values(b"VE_PRIVATE=/x/ab") == {"VE_PRIVATE": "/x/a"}
     assert values(b'VE_PRIVATE="/x/a"') == {}
@@ -335,8 +348,8 @@ def test_each_trap_is_named_with_its_line_and_both_readings(line, why):
         (b"A=1\nB=1", 2, "*", "the last line has no newline"),
         (b"A=1\n#" + b"x" * 16383 + b"\n", 2, "*", "the line has 16384 bytes"),
         (b'A="1\n', 1, "*", "never closed"),
-        (b"VE_ROOT=/a\nB=1\nVE_ROOT=/a\n", 3, "VE_ROOT", "vzctl reads line 1, a shell reads line 3"),
-        (b"VE_LAYOUT=simfs\nVE_LAYOUT=simfs\n", 2, "VE_LAYOUT", "vzctl reads line 2, a shell reads line 2"),
+        (b"VE_ROOT=/a\nB=1\nVE_ROOT=/b\n", 3, "VE_ROOT", "vzctl reads line 1, a shell reads line 3"),
+        (b"VE_LAYOUT=simfs\nVE_LAYOUT=ploop\n", 2, "VE_LAYOUT", "vzctl reads line 2, a shell reads line 2"),
         (b"A=1\nONBOOT=YES\n", 2, "ONBOOT", "vzctl does not know this value"),
         (b'A=1\nNAME="ct$VEID"\n', 2, "NAME", "vzctl does not know this value"),
         (b'A=1\nDUMPDIR="/d/$VEID"\n', 2, "DUMPDIR", "vzctl does not expand $VEID in this key"),
@@ -350,6 +363,27 @@ def test_what_lies_around_a_line_counts_too(data, line, key, why):
     found = conf.ambiguities(data)
     assert [(trap["line"], trap["key"]) for trap in found] == [(line, key)]
     assert why in found[0]["why"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"VE_ROOT=/a\nB=1\nVE_ROOT=/a\n",
+        b'VE_ROOT="/a/$VEID"\nVE_ROOT=/a/$VEID\nVE_ROOT="/a/$VEID"\n',
+        b'DISK_QUOTA="no"\nDISK_QUOTA=no\n',
+        b"VE_LAYOUT=simfs\nVE_LAYOUT=simfs\n",
+    ],
+)
+def test_a_key_twice_that_says_the_same_is_no_trap(data):
+    """Whichever line counts; and each of them is changed, so that they go on saying the same."""
+    assert conf.ambiguities(data) == []
+    key = data.partition(b"=")[0].decode()
+    wanted = {"VE_LAYOUT": "ploop", "DISK_QUOTA": "yes", "VE_ROOT": "/c"}[key]
+    edited = conf.edit(data, {key: wanted})
+    assert edited.count(b"\n") == data.count(b"\n")
+    assert values(edited)[key] == conf.shell_values(edited)["values"][key] == wanted
+    assert conf.ambiguities(edited) == []
+    assert key.encode() not in conf.remove(data, [key])
 
 
 def test_a_line_of_16383_bytes_is_still_fine():
@@ -409,7 +443,7 @@ def test_a_dos_file_gets_lines_that_a_shell_can_read():
     [
         (lines("A=1", "  ONBOOT=no"), {"ONBOOT": "yes"}, "line 2: ONBOOT: the line is indented"),
         (
-            lines("ONBOOT=no", "ONBOOT=no"),
+            lines("ONBOOT=no", "ONBOOT=yes"),
             {"ONBOOT": "yes"},
             "line 2: ONBOOT: ONBOOT is on more than one line",
         ),
@@ -564,7 +598,7 @@ def assert_read_alike(shell, data, directory, keys):
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash"])
-@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3 * settings.default.max_examples, suppress_health_check=list(HealthCheck))
 @given(data=files)
 def test_h11_what_is_not_ambiguous_is_read_alike_by_vzctl_and_a_real_shell(shell, data, tmp_path):
     if not shutil.which(shell):
@@ -574,7 +608,7 @@ def test_h11_what_is_not_ambiguous_is_read_alike_by_vzctl_and_a_real_shell(shell
         assert_read_alike(shutil.which(shell), data, tmp_path, set(KEYS) - ambiguous)
 
 
-@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3 * settings.default.max_examples, suppress_health_check=list(HealthCheck))
 @given(data=files)
 def test_shell_values_are_those_of_a_real_shell(data, tmp_path):
     read = conf.shell_values(data)
@@ -585,7 +619,7 @@ def test_shell_values_are_those_of_a_real_shell(data, tmp_path):
                 assert os.fsencode(value.replace("$VEID", "101")) == by_shell[key]
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(data=st.one_of(files, any_bytes), wanted=settings_to_make)
 @example(data=b"FOO=1\n", wanted={"VE_PRIVATE": "/c/$VEID"})
 def test_an_edit_is_read_as_meant_and_keeps_every_other_byte(data, wanted):
@@ -604,7 +638,7 @@ def test_an_edit_is_read_as_meant_and_keeps_every_other_byte(data, wanted):
     assert (conf.changes(data, wanted) == {}) == (edited == data)
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(data=st.one_of(files, any_bytes), wanted=settings_to_make)
 def test_remove_gives_back_the_file_to_the_byte(data, wanted):
     present = conf.parse(data)["values"] if len(data) != 1 else {}
@@ -616,7 +650,7 @@ def test_remove_gives_back_the_file_to_the_byte(data, wanted):
     assert conf.remove(edited, list(wanted)) == data
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(data=st.one_of(files, any_bytes))
 def test_any_bytes_can_be_looked_at(data):
     for trap in conf.ambiguities(data):
@@ -625,3 +659,50 @@ def test_any_bytes_can_be_looked_at(data):
     conf.shell_values(data)
     if len(data) != 1:
         conf.effective(101, data, data)
+
+
+# --- what a shell would run -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (b"id\n", 1),
+        (b'ONBOOT="yes"\nid >/x\n', 2),
+        (b'ONBOOT="yes"; id\n', 1),
+        (b'ONBOOT="yes" id\n', 1),
+        (b'ONBOOT="yes"|id\n', 1),
+        (b'NAME="`id`"\n', 1),
+        (b"NAME=$(id)\n", 1),
+        (b'NAME="a\n$(id)"\n', 1),
+        (b'NAME="a\\\n`id`"\n', 1),
+        (b"NAME=\\\n$(id)\n", 1),
+        (b"NAME=${X:-$(id)}\n", 1),
+        (b"NAME=<(id)\n", 1),
+        (b"NAME[$(id)]=1\n", 1),
+        (b"NAME=$((1+$(id)))\n", 1),
+        (b". /vz/private/101/x\n", 1),
+        (b"if id; then NAME=1; fi\n", 1),
+        (b"vzctl() { id; }\n", 1),
+        (b'ONBOOT="yes"\nPATH="/vz/private/101"\n', 2),
+        (b"export LD_PRELOAD=/x.so\n", 1),
+        (b"readonly BASH_ENV=/x\n", 1),
+    ],
+)
+def test_h41_what_a_shell_would_run_is_found(text, line):
+    assert [found["line"] for found in conf.code(text)] == [line]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"# `id`\n\n",
+        b'ONBOOT="yes"\nVE_ROOT="/vz/root/$VEID"\nNAME=pbx\n',
+        b"NAME='$(id)'\n",
+        b'DESCRIPTION="only $5"\n',
+        b'export ONBOOT="yes"\n',
+    ],
+)
+def test_plain_confs_run_nothing(text):
+    assert conf.code(text) == []

@@ -150,7 +150,7 @@ files = st.builds(
 ).filter(lambda data: len(data) != 1)
 
 
-@settings(max_examples=1000, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10 * settings.default.max_examples, suppress_health_check=list(HealthCheck))
 @given(data=files)
 def test_two_readers_agree_on_any_file(data, lab_reader):
     theirs, root, private = lab_reader(data)
@@ -170,7 +170,7 @@ def test_two_readers_agree_on_any_file(data, lab_reader):
     assert (effective["root"], effective["private"]) == (root, private)
 
 
-@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3 * settings.default.max_examples, suppress_health_check=list(HealthCheck))
 @given(
     data=files,
     wanted=st.fixed_dictionaries(

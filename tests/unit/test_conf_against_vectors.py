@@ -219,7 +219,11 @@ def saves(case):
     pairs = dict(zip(reversed(rest[1::2]), reversed(rest[2::2]), strict=False))  # the first of two counts
     if rest[0] != "101" or not pairs or not set(pairs) <= set(OPTIONS):
         return None
-    return {OPTIONS[option]: value for option, value in pairs.items()}
+    # vzctl writes a number in its shortest form.
+    return {
+        OPTIONS[option]: str(int(value)) if option == "--bootorder" else value
+        for option, value in pairs.items()
+    }
 
 
 def saved_file(case):
@@ -251,6 +255,10 @@ REFUSED = {
     "set-private-slash": "VE_PRIVATE cannot be set to '/': the path is empty to vzctl",
     "set-private-quote": "VE_PRIVATE cannot be set",
     "set-private-600-veid": "the path can be too long for vzctl",
+    "set2-description-newline": "DESCRIPTION cannot be set",
+    "set2-private-veid-twice": "vzctl expands one $VEID only",
+    "set2-bom": "line 1: ONBOOT: a byte order mark stands before the key",
+    "set2-huge-line": "line 1: the line has 20002 bytes",
 }
 """Where vzctl saves and we do not, because one of the file's readers would not get what was meant."""
 

@@ -1,6 +1,5 @@
 """ringfree_files: a file is the old or the new one, never something between."""
 
-import builtins
 import errno
 import os
 import stat
@@ -109,8 +108,64 @@ def test_read_gives_bytes_or_none(tmp_path):
     (tmp_path / "file").write_bytes(b"\xff\n")
     assert files.read(str(tmp_path / "file")) == b"\xff\n"
     assert files.read(str(tmp_path / "none")) is None
-    with pytest.raises(OSError, match="Is a directory"):
+    with pytest.raises(OSError, match=f"Is a directory: '{tmp_path}'"):
         files.read(str(tmp_path))
+    assert files.read("/proc/self/limits").startswith(b"Limit")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "link to a device"])
+def test_what_is_no_file_is_not_waited_for(tmp_path, kind):
+    """Whoever is root on another node can put anything in the place of a file on a share."""
+    path = tmp_path / "101"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        os.mknod(path, 0o600 | stat.S_IFSOCK)
+    elif kind == "device":
+        path = "/dev/zero"
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(OSError, match=r"no regular file|No such device"):
+        files.read(str(path))
+
+
+def test_a_file_is_not_read_beyond_the_limit(tmp_path):
+    (tmp_path / "file").write_bytes(b"12345")
+    assert files.read(str(tmp_path / "file"), 5) == b"12345"
+    with pytest.raises(OSError, match="more than 4 bytes"):
+        files.read(str(tmp_path / "file"), 4)
+    with open(tmp_path / "hole", "wb") as stream:
+        stream.truncate(1 << 40)
+    with pytest.raises(OSError, match=r"more than \d+ bytes.*hole"):
+        files.read(str(tmp_path / "hole"))
+
+
+def test_a_folder_is_not_read_beyond_the_limit(tmp_path):
+    for number in range(3):
+        (tmp_path / str(number)).write_bytes(b"12345")
+    assert len(files.read_folder(str(tmp_path), 15)) == 3
+    with pytest.raises(OSError, match="more than 4 bytes"):
+        files.read_folder(str(tmp_path), 14)
+
+
+def test_a_file_that_becomes_a_link_or_a_pipe_while_it_is_looked_at_is_not_followed(tmp_path, monkeypatch):
+    """It was a file a moment ago."""
+    path = tmp_path / "101.conf"
+    for swap in (lambda: path.symlink_to("/etc/passwd"), lambda: os.mkfifo(path)):
+        path.write_bytes(b"1")
+        real = os.lstat
+
+        def swapped(name, real=real, swap=swap):
+            info = real(name)
+            path.unlink()
+            swap()
+            return info
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "lstat", swapped)
+            with pytest.raises(OSError, match=r"no regular file|symbolic links"):
+                files.read_folder(str(tmp_path))
+        path.unlink()
 
 
 @pytest.mark.parametrize("call", ["lstat", "open"])
@@ -118,7 +173,7 @@ def test_a_file_that_is_gone_since_it_was_listed_is_not_there(tmp_path, monkeypa
     """H12: other nodes write to the conf share too."""
     for name in ("101.conf", "102.conf"):
         (tmp_path / name).write_bytes(b"1")
-    where, real = (os, os.lstat) if call == "lstat" else (builtins, open)
+    real = getattr(os, call)
 
     def other_node(path, *arguments):
         if str(path).endswith("101.conf"):
@@ -126,7 +181,7 @@ def test_a_file_that_is_gone_since_it_was_listed_is_not_there(tmp_path, monkeypa
         return real(path, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(where, call, other_node)
+        patch.setattr(os, call, other_node)
         assert list(files.read_folder(str(tmp_path))) == ["102.conf"]
 
 
@@ -142,3 +197,75 @@ def test_a_folder_is_read_without_following_links(tmp_path):
         "sub": {"folder": True},
     }
     assert files.read_folder(str(tmp_path / "none")) == {}
+
+
+# --- what is nobody else's to read ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def loose_umask():
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def test_a_folder_of_ours_is_closed_with_all_that_is_ours_above_it(tmp_path, loose_umask):
+    (tmp_path / "lib").mkdir(mode=0o755)
+    files.folder(str(tmp_path / "lib/ringfree/replica/of-primary"))
+    assert [mode(tmp_path / place) for place in ("lib", "lib/ringfree", "lib/ringfree/replica")] == [
+        0o755,
+        0o700,
+        0o700,
+    ]
+    for place in ("lib/ringfree", "lib/ringfree/replica"):
+        (tmp_path / place).chmod(0o2755)
+    files.folder(str(tmp_path / "lib/ringfree/replica"))
+    assert [mode(tmp_path / place) for place in ("lib", "lib/ringfree", "lib/ringfree/replica")] == [
+        0o755,
+        0o700,
+        0o700,
+    ]
+
+
+def test_a_folder_beside_ours_is_closed_and_what_is_above_it_is_left(tmp_path, loose_umask):
+    (tmp_path / "vz").mkdir(mode=0o755)
+    files.folder(str(tmp_path / "vz/kept"))
+    assert [mode(tmp_path / place) for place in ("vz", "vz/kept")] == [0o755, 0o700]
+
+
+@pytest.mark.parametrize("what", ["link", "file"])
+def test_what_is_no_folder_of_ours_is_refused(tmp_path, what):
+    (tmp_path / "elsewhere").mkdir()
+    if what == "link":
+        (tmp_path / "ringfree").symlink_to("elsewhere")
+    else:
+        (tmp_path / "ringfree").touch()
+    with pytest.raises(NotADirectoryError):
+        files.folder(str(tmp_path / "ringfree/x"))
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders away")
+def test_a_folder_of_somebody_else_is_refused(tmp_path):
+    (tmp_path / "ringfree").mkdir()
+    os.chown(tmp_path / "ringfree", 65534, 65534)
+    with pytest.raises(PermissionError, match="user 65534"):
+        files.folder(str(tmp_path / "ringfree"))
+
+
+def test_what_is_kept_is_closed_also_where_it_was_open(tmp_path, loose_umask):
+    path = tmp_path / "ringfree/journal.json"
+    files.keep(str(path), b"1")
+    assert (mode(path.parent), mode(path)) == (0o700, 0o600)
+    path.chmod(0o664)
+    files.keep(str(path), b"2")
+    assert (path.read_bytes(), mode(path)) == (b"2", 0o600)
+
+
+def test_what_is_open_to_others_is_told(tmp_path):
+    (tmp_path / "file").touch(0o600)
+    (tmp_path / "link").symlink_to("nowhere")
+    found = {name: files.loose(str(tmp_path / name)) for name in ("file", "link", "nowhere")}
+    assert found == {"file": None, "link": None, "nowhere": None}
+    (tmp_path / "file").chmod(0o640)
+    assert files.loose(str(tmp_path / "file")) == 0o640

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import ringfree_journal as journal
+import ringfree_seal as seal
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,9 +14,19 @@ def fresh():
     return journal.new("node001", 1.0)
 
 
+def load(data):
+    """What cloudstor makes of a journal's file."""
+    try:
+        kept = seal.load_json(data, journal.keys())
+        fault = journal.fault(kept)
+    except ValueError as error:
+        fault = str(error)
+    return {"journal": None if fault else kept, "fault": fault}
+
+
 def test_a_new_node_is_local():
     assert fresh()["state"] == "local"
-    assert journal.load(journal.dump(fresh())) == {"journal": fresh(), "fault": None}
+    assert load(seal.dump_json(fresh())) == {"journal": fresh(), "fault": None}
 
 
 def test_a_step_goes_through_its_phases():
@@ -90,7 +101,7 @@ def test_steps_are_in_the_order_in_which_they_happen():
 
 
 def test_the_file_can_be_read_by_a_person():
-    lines = journal.dump(journal.mark(fresh(), "stop", "intent", 2)).decode().splitlines()
+    lines = seal.dump_json(journal.mark(fresh(), "stop", "intent", 2)).decode().splitlines()
     assert ' "state": "local",' in lines
 
 
@@ -129,27 +140,23 @@ def acted(actions_to_do):
 @given(actions)
 def test_whatever_was_noted_can_be_written_and_read(actions_to_do):
     state = acted(actions_to_do)
-    assert journal.load(journal.dump(state)) == {"journal": state, "fault": None}
-
-
-def test_no_file_is_no_fault():
-    assert journal.load(None) == {"journal": None, "fault": None}
+    assert load(seal.dump_json(state)) == {"journal": state, "fault": None}
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"{", b"\xff", b"[]", b"null", b"1", b'"text"', b"{}", b'{"version": 2}']
 )
 def test_h17_a_damaged_file_is_a_fault_and_never_a_fresh_start(data):
-    loaded = journal.load(data)
+    loaded = load(data)
     assert loaded["journal"] is None
     assert loaded["fault"]
 
 
 @given(st.integers(0, 400))
 def test_a_file_that_was_cut_off_is_a_fault(length):
-    data = journal.dump(journal.mark(journal.begin(fresh(), 2), "sync", "done", 3, container=101))
+    data = seal.dump_json(journal.mark(journal.begin(fresh(), 2), "sync", "done", 3, container=101))
     cut = data[: min(length, len(data) - 2)]
-    assert journal.load(cut)["fault"]
+    assert load(cut)["fault"]
 
 
 anything = st.recursive(
@@ -173,7 +180,7 @@ def test_what_is_loaded_can_be_worked_with(key, value, inside):
         damaged[key][inside] = value
     else:
         damaged[key] = value
-    state = journal.load(json.dumps(damaged).encode())["journal"]
+    state = load(json.dumps(damaged).encode())["journal"]
     if state is None:
         return
     for container in (None, 101):
@@ -181,3 +188,15 @@ def test_what_is_loaded_can_be_worked_with(key, value, inside):
         journal.mark(state, "stop", "done", 2, container=container)
     journal.settle(state, "nfs", 2)
     journal.begin(state, 2)
+
+
+@pytest.mark.parametrize("data", [b"[" * 100000, b'{"a":' * 30000])
+def test_a_file_that_is_too_deep_is_a_fault(data):
+    assert "too deep" in load(data)["fault"]
+
+
+@pytest.mark.parametrize("since", [True, None, "1", -1, 1e300])
+def test_a_moment_that_is_none_is_a_fault(since):
+    assert journal.fault({**fresh(), "since": since})
+    assert journal.fault({**fresh(), "steps": {"stop": {"intent": since}}})
+    assert journal.fault({**fresh(), "containers": {"101": {"stop": {"verified": since}}}})

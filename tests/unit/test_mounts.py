@@ -122,6 +122,21 @@ def test_at_is_exact():
     assert mounts.at(table(ROOT, VZ), "/vz/private") is None
 
 
+def test_what_is_mounted_below_a_directory():
+    over = table(
+        ROOT,
+        VZ,
+        "50 40 0:45 / /vz/private/101 rw - ext4 b rw",
+        "51 50 0:46 / /vz/private/101/a rw - tmpfs first rw",
+        "52 51 0:47 / /vz/private/101/a rw - tmpfs second rw",
+        "53 40 0:48 / /vz/private/101/hidden rw - tmpfs hidden rw",
+        "54 40 0:49 / /vz/private/1012/a rw - tmpfs other rw",
+    )
+    assert [m["source"] for m in mounts.below(over, "/vz/private/101")] == ["second"]
+    assert [m["source"] for m in mounts.below(over, "/vz/private")] == ["b", "second", "other"]
+    assert mounts.below(table(ROOT, VZ), "/vz") == []
+
+
 def test_containers_and_what_is_mounted_below_use_a_store():
     other = "61 40 0:45 /102 /vz/nfsroot/102 rw - fuse.nfs 10.77.0.21:/rf-images/pbx rw"
     below = "62 50 0:47 / /vz/nfsprivate/x rw - tmpfs t rw"
@@ -327,6 +342,40 @@ def test_h10_another_tree_is_not_taken_for_it(lines, private, root, why):
     assert why in proof["why"]
 
 
+@pytest.fixture
+def behind_link(tmp_path):
+    """/vz is a link to /home/vz, as far as a test can have that; simfs names the path that vzctl was given."""
+    (tmp_path / "home/vz/nfsprivate").mkdir(parents=True)
+    (tmp_path / "vz").symlink_to("home/vz")
+    real, linked = f"{tmp_path}/home/vz", f"{tmp_path}/vz"
+    return table(
+        ROOT,
+        f"50 22 0:45 / {real}/nfsprivate rw - nfs 10.77.0.21:/rf-images/pbx rw",
+        f"60 22 0:33 / {real}/nfsroot/101 rw - simfs {linked}/nfsprivate/101 rw",
+        f"61 22 0:34 / {real}/root/102 rw - simfs {linked}/private/102 rw",
+        f"62 22 0:35 / {real}/odd rw - simfs none rw",
+    )
+
+
+def test_h10_simfs_behind_a_link_is_on_its_store(behind_link, tmp_path):
+    (user,) = mounts.users(behind_link, f"{tmp_path}/home/vz/nfsprivate")
+    assert user["mountpoint"].endswith("/nfsroot/101")
+
+
+def test_simfs_behind_a_link_shows_its_private_area(behind_link, tmp_path):
+    private = f"{tmp_path}/home/vz/private/102"
+    (shown,) = mounts.showing(behind_link, private, mounts.place(behind_link, private))
+    assert shown["mountpoint"].endswith("/root/102")
+
+
+@pytest.mark.parametrize("private", ["vz/private/102", "home/vz/private/102"])
+def test_h10_simfs_behind_a_link_is_proved(behind_link, tmp_path, private):
+    """Whichever of its names the conf has by now."""
+    root, real = f"{tmp_path}/home/vz/root/102", f"{tmp_path}/home/vz/private/102"
+    assert mounts.container_root_is(behind_link, f"{tmp_path}/{private}", root, real)["ok"] is True
+    assert mounts.container_root_is(behind_link, f"{tmp_path}/{private}3", root, f"{real}3")["ok"] is False
+
+
 def test_a_private_area_may_be_a_symbolic_link():
     whole = table(ROOT, VZ, FUSE_NFS, FUSE_ROOT)
     assert not mounts.container_root_is(whole, "/vz/link/101", "/vz/nfsroot/101")["ok"]
@@ -452,7 +501,6 @@ MOUNT_AND_LOOK = """
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
-@settings(max_examples=25)
 @given(
     steps=st.lists(
         st.tuples(

@@ -6,6 +6,8 @@ import subprocess
 
 import pytest
 import ringfree_owner as owner
+import ringfree_seal as seal
+from damage import damages
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -112,7 +114,7 @@ def test_the_list_can_be_written_and_read(entries, void):
     assert owner.load_void(data) == sorted(void)
 
 
-def test_what_cannot_be_read_of_the_list_is_left_out():
+def test_what_can_be_read_of_a_damaged_list_is_read_when_it_is_written_anew():
     assert owner.load_list(None) == {} and owner.load_void(None) == []
     assert owner.load_void(b"101 -\n102 - \n0 -\n103 --\n104 -") == [101, 104]
     assert owner.load_list(b"101 node001\n102\n\xff\n0 node001\n103  node001\n104 node002") == {
@@ -151,18 +153,19 @@ class Node:
 
     def owned(self, ctid=101, **fields):
         self.mounted()
-        (self.share / owner.FOLDER / str(ctid)).write_bytes(owner.dump(dict(RECORD, **fields)))
+        sealed = seal.seal(owner.dump(dict(RECORD, **fields)))
+        (self.share / owner.FOLDER / str(ctid)).write_bytes(sealed)
 
     def owner(self, ctid=101):
         """The record on the share."""
-        return owner.load((self.share / owner.FOLDER / str(ctid)).read_bytes())
+        return owner.load(seal.unseal((self.share / owner.FOLDER / str(ctid)).read_bytes()))
 
     def list(self, text=None):
-        """The node's own list, with a text written into it first."""
+        """The node's own list without its check sums, with a text written into it first."""
         path = self.place / "on-nfs"
         if text is not None:
             path.write_text(text)
-        return path.read_text() if path.exists() else ""
+        return seal.unseal(path.read_bytes(), added=True).decode() if path.exists() else ""
 
     def begin(self, ctid=101, script="vps.premount"):
         """vzctl begins to mount a container."""
@@ -194,7 +197,7 @@ LOCAL = 'VE_PRIVATE="/vz/private/$VEID"\n'
 def test_h12_the_owner_may_mount_its_live_copy(node):
     node.owned()
     assert node.mount() == (0, "")
-    node.list("")
+    node.list(seal.seal(b"").decode())
     node.owned(store="local")
     node.conf(LOCAL)
     assert node.mount() == (0, "")
@@ -369,7 +372,7 @@ def test_what_is_made_with_the_id_of_a_container_that_was_destroyed_makes_its_ol
     assert node.mount(script="/etc/vz/conf/vps.create") == (0, "")
     assert node.mount(script="/etc/vz/conf/vps.create") == (0, "")
     assert node.list() == "101 node001\n101 -\n"
-    node.list("")
+    node.list(seal.seal(b"").decode())
     assert node.mount(150, script="/etc/vz/conf/vps.create") == (0, "")
     assert node.list() == "150 node001\n"
 
@@ -405,3 +408,110 @@ def test_h12_the_fence_refuses_a_damaged_record(node, content):
     node.conf(LOCAL)
     assert node.mount()[0] != 0
     assert (node.share / owner.FOLDER / "101").read_bytes() == content
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+
+def test_h12_a_record_that_is_cut_or_has_a_flipped_bit_is_refused():
+    data = seal.seal(owner.dump(RECORD))
+    assert owner.load(seal.unseal(data)) == RECORD
+    for bad in damages(data):
+        with pytest.raises(ValueError, match=r"."):
+            owner.load(seal.unseal(bad))
+
+
+def test_h12_a_record_of_the_version_before_is_read_and_no_cut_of_it():
+    data = owner.dump(RECORD)
+    assert owner.load(seal.unseal(data)) == RECORD
+    for size in range(len(data)):
+        with pytest.raises(ValueError, match="the owner record is damaged"):
+            owner.load(seal.unseal(data[:size]))
+
+
+def read_list(data):
+    """The list as modules read it."""
+    lines = seal.unseal(data, added=True)
+    if owner.list_fault(lines):
+        raise ValueError(owner.list_fault(lines))
+    return owner.load_list(lines), owner.load_void(lines)
+
+
+def test_h05_a_list_that_is_cut_or_has_a_flipped_bit_is_refused():
+    """But for no file at all, which is what an older version wrote when nothing was left to list."""
+    data = seal.seal(owner.dump_list({101: "node001", 102: "node002"}, [103]))
+    assert read_list(data) == ({101: "node001", 102: "node002"}, [103])
+    for bad in damages(data):
+        if bad:
+            with pytest.raises(ValueError, match=r"."):
+                read_list(bad)
+
+
+def test_h05_a_line_that_the_fence_adds_has_a_check_sum(node):
+    node.owned()
+    node.list(seal.seal(owner.dump_list({102: "node002"}, [])).decode())
+    assert node.mount() == (0, "")
+    data = (node.place / "on-nfs").read_bytes()
+    whole = ({102: "node002", 101: "node001"}, [])
+    assert read_list(data) == whole
+    sealed = len(seal.seal(owner.dump_list({102: "node002"}, [])))
+    for bad in damages(data):
+        if len(bad) in (0, sealed):
+            continue  # nothing is listed, or the addition is not there: either is what a node can have
+        with contextlib.suppress(ValueError):
+            assert read_list(bad) == whole
+
+
+def test_h05_the_list_of_the_version_before_is_read_and_no_cut_within_a_line():
+    data = owner.dump_list({101: "node001", 102: "node002"}, [103])
+    assert read_list(data + b"104 node001\n") == ({101: "node001", 102: "node002", 104: "node001"}, [103])
+    for size in range(len(data)):
+        if size and not data[:size].endswith(b"\n"):
+            with pytest.raises(ValueError, match=r"cut|none of a list"):
+                read_list(data[:size])
+
+
+PLACES = st.integers(0, 10**6)
+
+
+@given(PLACES, st.one_of(st.just("cut"), st.integers(0, 7)), st.sampled_from(("101", "list", "added")))
+def test_h02_the_fence_and_the_modules_refuse_the_same(tmp_path_factory, at, how, which):
+    """What Python refuses the fence refuses; what Python reads has the same meaning for the fence."""
+    node = Node(tmp_path_factory.mktemp("node"))
+    node.owned(store="local")
+    node.conf(LOCAL)
+    listed, record = node.place / "on-nfs", node.share / owner.FOLDER / "101"
+    listed.write_bytes(seal.seal(owner.dump_list({102: "node001"}, [])))
+    if which == "added":
+        with listed.open("ab") as stream:
+            line = b"103 node001\n"
+            stream.write(line + f"# check {seal.check(line)}\n".encode())
+    assert node.mount() == (0, "")
+    path = record if which == "101" else listed
+    data = path.read_bytes()
+    if how == "cut":
+        bad = data[: at % len(data)]
+    else:
+        bad = bytearray(data)
+        bad[at % len(data)] ^= 1 << how
+    path.write_bytes(bad)
+    try:
+        if which == "101":
+            owner.load(seal.unseal(bytes(bad)))
+        else:
+            read_list(bytes(bad))
+    except ValueError:
+        code, said = node.mount()
+        assert code == 1 and "ringfree_owner.recover" in said
+    else:
+        assert node.mount() == (0, "")
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data.replace(b"101", b"10q")])
+def test_h05_an_old_copy_does_not_start_with_a_damaged_list_and_no_share(tmp_path, damage):
+    node = Node(tmp_path)
+    node.conf(LOCAL)
+    listed = node.place / "on-nfs"
+    listed.write_bytes(damage(seal.seal(owner.dump_list({101: "node001"}, []))))
+    code, said = node.mount()
+    assert code == 1 and "on-nfs is damaged ('salt-call ringfree_owner.recover_list' mends it)" in said

@@ -17,6 +17,45 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "pillar/ringfree"
 MINIMAL = {"nodes": ["node001"], "nfs": {"primary": "10.77.0.21", "secondary": "10.77.0.22"}}
 
 
+#: Where no share may be mounted: something of the system or of vz is there, or below.
+HIDING = (
+    "/etc",
+    "/etc/vz",
+    "/etc/sysconfig",
+    "/etc/ringfree",
+    "/vz",
+    "/vz/private",
+    "/vz/private/101",
+    "/vz/root",
+)
+HIDING += ("/vz/lock", "/vz/dump", "/vz/template", "/vz/template/cache", "/var/lib/vz", "/var/lib/vz/private")
+HIDING += (
+    "/usr",
+    "/usr/local/vz",
+    "/var",
+    "/var/lib",
+    "/var/log",
+    "/var/lib/ringfree",
+    "/home",
+    "/root",
+    "/boot",
+)
+HIDING += (
+    "/dev/x",
+    "/proc",
+    "/sys",
+    "/run",
+    "/run/vz",
+    "/lib",
+    "/lib64",
+    "/bin",
+    "/sbin",
+    "/opt",
+    "/srv",
+    "/tmp",
+)
+
+
 def read_example(*names):
     merged = {}
     for name in names:
@@ -96,6 +135,10 @@ def test_the_pillar_itself_is_not_changed():
         ("nfs:primary", "san1"),
         ("containers:priority", ["PBX", 101, "Four Seasons hospice"]),
         ("containers:exempt", {"revnat": ["asterisk"], 105: ["apache", "postfix"]}),
+        (
+            "containers:may_lack",
+            {"revnat": ["mount /srv", "tcp [::]:80"], 105: ["process a*"], "*": ["udp *"]},
+        ),
         ("containers:checks", {"sip": {"port": 5060, "send": "OPTIONS\r\n", "expect": "^SIP"}}),
         ("start:load_per_cpu", 0.5),
         ("deadman:seconds", 60),
@@ -106,6 +149,14 @@ def test_the_pillar_itself_is_not_changed():
         ("ssh:cipher", "chacha20-poly1305@openssh.com"),
         ("accept", ["acl", "capability"]),
         ("shares:conf:export", "/rf-images/vzconf/{node}"),
+        *[
+            ("shares:private:mount", path)
+            for path in ("/srv/vz", "/mnt/private", "/var/lib/vz/nfs", "/vz2/private")
+        ],
+        *[
+            ("shares:conf:mount", path)
+            for path in ("/etc/vz/conf", "/etc/sysconfig/vz-scripts/", "/srv/conf")
+        ],
         ("highstate:bring_up", True),
     ],
 )
@@ -169,6 +220,15 @@ def test_all_faults_are_told_at_once_with_their_keys():
             for value in ("vz", "/", "/a b", "/a/../b", "/vz/x\n", "/$VEID", None, 5)
         ],
         *[
+            ("shares:private:mount", path)
+            for path in (*HIDING, "/etc/vz/conf", "/etc/sysconfig/vz-scripts/x")
+        ],
+        *[
+            ("shares:root:mount", path)
+            for path in ("/etc/sysconfig/vz-scripts", "/vz/./root/", "/vz//private/101")
+        ],
+        *[("shares:conf:mount", path) for path in (*HIDING, "/etc/vz/conf/x", "/etc/sysconfig/vz-scripts/x")],
+        *[
             ("shares:private:export", value)
             for value in ("", "/a;id", "/a'", "/é", "/a/{minion}", "/{node", "{node}")
         ],
@@ -195,6 +255,21 @@ def test_all_faults_are_told_at_once_with_their_keys():
             for value in ([], {"a": []}, {"a": "asterisk"}, {"a": ["nosuch"]}, {"": ["apache"]})
         ],
         *[
+            ("containers:may_lack", value)
+            for value in (
+                [],
+                {"a": []},
+                {"a": "tcp *"},
+                {"a": [80]},
+                {"": ["tcp *"]},
+                {"a": ["tcp *", "tcp *"]},
+            )
+        ],
+        *[
+            ("containers:may_lack", {"a": [thing]})
+            for thing in ("crond", "tcp", "tcp ", "mount /a\n", "mounts /a", "*")
+        ],
+        *[
             ("containers:checks", value)
             for value in (
                 {},
@@ -211,6 +286,13 @@ def test_all_faults_are_told_at_once_with_their_keys():
                 {"a": {"port": 25, "expect": None}},
                 {"a": {"port": 25, "expect": b"y"}},
                 {"a": {"port": 25, "expect": 5}},
+                {"a": {"port": 25, "expect": "y", "send": "\x1b[2J"}},
+                {"a": {"port": 25, "expect": "y", "send": None}},
+                {"a": {"exec": ["x", "\x00"], "expect": "y"}},
+                {"a": {"port": 25, "expect": "a{99999999999}"}},
+                {"a": {"port": 25, "expect": "(" * 9000 + ")" * 9000}},
+                {"a": {"port": 25, "expect": "y", 5: 1, "b": 2}},
+                {"a b": {"port": 25, "expect": "y"}},
                 {"a": {"port": 25, "expect": "y", "colour": 1}},
             )
         ],
@@ -248,6 +330,181 @@ def test_h28_what_breaks_a_rule_is_a_fault_of_its_key(where, value):
 def test_contradictions_are_found(values, fault):
     found = pillar.validate({**MINIMAL, **values})["faults"]
     assert any(fault in text for text in found)
+
+
+def test_a_conf_share_has_its_place_and_nothing_else_in_etc_is_one():
+    """It was mounted on /etc/vz once, and no way back came by it."""
+    (fault,) = faults("shares:conf:mount", "/etc/vz")
+    assert "/etc/sysconfig/vz-scripts or /etc/vz/conf" in fault and "/etc/vz lies in /etc" in fault
+    (fault,) = faults("shares:private:mount", "/vz")
+    assert fault.endswith("such as /vz/nfsprivate: /vz would hide /vz/dump")
+
+
+def conf_mount(said, *node):
+    """Where the conf share is mounted, and what is wrong."""
+    found = pillar.validate(with_value("shares:conf:mount", said), *node)
+    return found["settings"]["shares"]["conf"]["mount"], found["faults"]
+
+
+CONF_DIRS = (
+    "/etc/sysconfig/vz-scripts",
+    "/etc/vz/conf",
+    "/srv/vz.conf-d",
+    "/etc/openvz/conf",
+    "/usr/local/etc/vz/conf",
+)
+
+
+@pytest.mark.parametrize("conf_dir", CONF_DIRS)
+def test_a_conf_share_without_a_place_goes_where_the_node_has_its_confs(conf_dir):
+    """Also where nobody may put it by pillar: vzctl reads there, so that nothing else is hidden."""
+    assert pillar.validate(MINIMAL, "node001", conf_dir)["settings"]["shares"]["conf"]["mount"] == conf_dir
+    assert conf_mount(None, "node001", conf_dir) == (conf_dir, [])
+    assert conf_mount("/srv/confs", "node001", conf_dir) == ("/srv/confs", [])
+
+
+def test_the_master_knows_no_nodes_layout():
+    assert pillar.validate(MINIMAL)["faults"] == []
+    assert conf_mount(None) == (None, [])
+    assert conf_mount("/etc/vz/conf") == ("/etc/vz/conf", [])
+
+
+@pytest.mark.parametrize(
+    "conf_dir",
+    [
+        "/etc",
+        "/var/lib",
+        "/vz/private",
+        "/vz/private/confs",
+        "/srv/a b",
+        "/srv/a%b",
+        "/srv/$(id)",
+        "/srv/caf\udce9",
+    ],
+)
+def test_a_conf_directory_on_which_nothing_can_be_mounted_is_a_fault(conf_dir):
+    """/etc/vz/conf may lead anywhere, and its name gets into fstab and into units of systemd."""
+    (fault,) = conf_mount(None, "node001", conf_dir)[1]
+    assert fault.startswith("ringfree:shares:conf:mount: the conf directory of vz on this node must be ")
+
+
+def test_a_conf_directory_on_another_share_is_a_fault():
+    assert "the mount /vz/nfsroot/confs lies on /vz/nfsroot" in str(
+        conf_mount(None, "n", "/vz/nfsroot/confs")[1]
+    )
+
+
+# --- what is typed ------------------------------------------------------------------------------------------------
+
+FLEET = {**MINIMAL, "nodes": ["node001", "node002", "node003"]}
+#: What each orchestration may be given, beside the pillar.
+RIGHT = {
+    "migrate": {"nodes": ["node002"], "deadline": "04:30"},
+    "presync": {"nodes": ["node001", "node003"]},
+    "rollback": {"nodes": ["node001"], "data": "sync_back"},
+    "failover": {"nodes": ["node001"], "to": "primary", "accept_age": True, "max_age": 60, "at_once": True},
+    "cleanup": {"nodes": ["node001"], "consent": "7f3a-91c2"},
+    "orch.line": {"nodes": ["node001"]},
+    "orch.node": {"node": "node001"},
+    "orch.parts": {"node": "node003"},
+    "orch.back": {"node": "node001", "data": None, "committed": False},
+    "orch.switch_all": {
+        "nodes": ["node001"],
+        "to": "primary",
+        "accept_age": False,
+        "max_age": None,
+        "at_once": False,
+    },
+    "orch.switch": {"node": "node001", "before": [], "to": "secondary", "accept_age": False, "max_age": None},
+    "orch.cleanup": {"node": "node001", "consent": "7f3a-91c2"},
+}
+NODES_WRONG = (
+    [],
+    "node001",
+    None,
+    {},
+    5,
+    ["node009"],
+    ["node001", 5],
+    [["node001"]],
+    ["a:\n  b"],
+    [None],
+    "",
+)
+YES_NO_WRONG = ("true", "false", 1, 0, None, [])
+#: Values that break the rule of a word.
+WRONG = {
+    "nodes": NODES_WRONG,
+    "before": tuple(value for value in NODES_WRONG if value != []),
+    "node": ("node009", "", None, 5, ["node001"], "node001\n", "node001,node002"),
+    "deadline": ("soon", 270, "", "24:00", "4:30", "04:30\n", "0\u0664:30", "2026-02-27", True, ["04:30"]),
+    "data": ("sync-back", "Discard", "sync_back ", "", True, 0, ["discard"], {}),
+    "to": ("third", "Primary", "", None, 1, ["primary"]),
+    "max_age": ("60", 0, -1, 1.5, True, math.nan, [60]),
+    "consent": ("", 7, "7f3a 91c2", "'; id", True, ["7f3a"], "x\x1b[2J"),
+    "accept_age": YES_NO_WRONG,
+    "at_once": YES_NO_WRONG,
+    "committed": YES_NO_WRONG,
+}
+
+
+def typed(sls, **words):
+    return pillar.typed(sls, {"ringfree": FLEET, **words})
+
+
+def test_every_orchestration_is_tried_here():
+    assert set(RIGHT) == set(pillar.TAKES)
+    for sls, words in RIGHT.items():
+        assert set(words) == set(pillar.TAKES[sls])
+    assert {word for words in RIGHT.values() for word in words} == set(WRONG)
+
+
+@pytest.mark.parametrize("sls", RIGHT)
+def test_what_is_typed_rightly_is_taken_as_it_is(sls):
+    found = typed(sls, **RIGHT[sls])
+    assert (found["faults"], found["words"]) == ([], RIGHT[sls])
+
+
+def test_what_is_not_typed_has_a_default_or_is_missing():
+    assert typed("migrate")["words"] == {"nodes": FLEET["nodes"], "deadline": None}
+    assert typed("rollback")["faults"] == ["nodes: is missing"]
+    assert typed("failover")["faults"] == ["to: is missing"]
+    assert typed("orch.back", node="node001")["words"] == {"node": "node001", "data": None, "committed": True}
+
+
+def test_nodes_come_in_the_order_of_the_pillar():
+    assert typed("presync", nodes=["node003", "node001"])["words"]["nodes"] == ["node001", "node003"]
+
+
+@pytest.mark.parametrize(
+    ("sls", "word", "value"),
+    [(sls, word, value) for sls, words in RIGHT.items() for word in words for value in WRONG[word]],
+)
+def test_h28_a_wrong_word_is_refused_by_its_name(sls, word, value):
+    (fault,) = typed(sls, **{**RIGHT[sls], word: value})["faults"]
+    assert fault.startswith(f"{word}: ") and fault.isprintable()
+
+
+@pytest.mark.parametrize("key", ["nodez", "dataa", "node\n", "\x1b[31m", 5, None, ("a", 1), "before"])
+def test_an_unknown_key_is_refused_with_the_known_ones(key):
+    (fault,) = pillar.typed("rollback", {"ringfree": FLEET, "nodes": ["node001"], key: 1})["faults"]
+    assert fault.endswith(": unknown key; known are nodes, data, ringfree") and fault.isprintable()
+
+
+def test_what_else_the_masters_pillar_has_is_not_ours():
+    given_pillar = {"ringfree": FLEET, "schedule": {}, "nodes": ["node001"]}
+    assert pillar.typed("rollback", given_pillar, ["ringfree", "schedule"])["faults"] == []
+
+
+def test_an_orchestration_that_there_is_not_takes_nothing():
+    assert typed("orch.everything")["faults"] == ["orch.everything: there is no such orchestration"]
+
+
+def test_all_faults_of_a_command_line_and_of_the_pillar_come_at_once():
+    found = pillar.typed("rollback", {"ringfree": {**FLEET, "batch": "2"}, "nodez": 1, "data": "x"})["faults"]
+    assert [fault.split(": ")[0] for fault in found] == ["nodez", "nodes", "data", "ringfree:batch"]
+    found = pillar.typed("presync", {"ringfree": {**FLEET, "nodes": "node001"}, "nodes": ["x"]})["faults"]
+    assert found == ["ringfree:nodes: must be a list of at least 1 entries, not 'node001'"]
 
 
 # --- what holds for any pillar --------------------------------------------------------------------
@@ -310,3 +567,53 @@ def test_h11_store_paths_can_be_written_into_a_conf(mount):
     edited = conf.edit(b"ONBOOT=yes\n", paths)
     assert conf.effective(101, b"", edited)["private"] == posixpath.join(posixpath.normpath(mount), "101")
     assert conf.effective(101, b"", edited)["disk_quota"] is False
+
+
+words = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(["node001", "discard", "primary", "04:30", "x: y", "- a", "\udcff\x1b"]),
+)
+
+
+@given(
+    sls=st.sampled_from(sorted(RIGHT)),
+    changes=st.dictionaries(
+        st.one_of(st.sampled_from(sorted(WRONG)), st.text(max_size=5)), st.one_of(anything, words)
+    ),
+)
+def test_h28_what_is_typed_is_refused_by_name_or_only_words_that_are_known(sls, changes):
+    found = pillar.typed(sls, {**RIGHT[sls], **changes, "ringfree": FLEET})
+    assert all(fault.isprintable() for fault in found["faults"])
+    if found["faults"]:
+        return
+    assert not set(changes) - set(RIGHT[sls])
+    for word, value in found["words"].items():
+        for name in value if isinstance(value, list) else [value]:
+            assert (
+                name is None
+                or isinstance(name, (bool, int))
+                or re.fullmatch(r"[\w.@:-][\w.@: -]*", name, re.ASCII)
+            )
+        if word in ("nodes", "before"):
+            assert set(value) <= set(FLEET["nodes"])
+
+
+@given(anything)
+def test_any_key_and_value_is_told_in_one_printable_line(value):
+    for where in (
+        "nodes",
+        "containers:checks",
+        "containers:exempt",
+        "containers:may_lack",
+        "containers:priority",
+        "ssh:host_keys",
+        "window",
+    ):
+        assert all(fault.isprintable() for fault in faults(where, value))
+
+
+@pytest.mark.parametrize("where", sorted(places(pillar.KEYS)))
+def test_a_number_without_an_end_is_a_fault_as_any_other(where):
+    """Python does not write such a number down."""
+    for value in (16**4000, [16**4000], {"a": 16**4000}, {16**4000: "a"}):
+        assert faults(where, value)

@@ -1,8 +1,5 @@
 """ringfree_replica: which SAN is the live one, what may be copied to the other, and how old that copy is."""
 
-import shlex
-import subprocess
-
 import pytest
 import ringfree_replica as replica
 from hypothesis import given
@@ -138,6 +135,8 @@ def test_the_copy_is_as_old_as_its_older_share_and_only_where_it_is_whole():
     assert replica.copied([young, older], "primary", [101]) == {"at": 100, "missing": []}
     assert replica.copied([young, older], "primary", [101, 102]) == {"at": None, "missing": [102]}
     assert replica.copied([young, None], "primary", [101])["at"] is None
+    # Of no container there may be a copy, or none: a node that is just on its way has none there.
+    assert replica.copied([None, None], "primary", []) == {"at": None, "missing": []}
     assert replica.copied([young, young], "secondary", [101])["at"] is None
 
 
@@ -174,29 +173,41 @@ def test_h03_a_listing_tells_which_trees_are_whole():
     assert replica.trees("\n".join(head + name for name in [*names, "105/root.hdd"])) == {101, 104, 105}
 
 
-def test_h02_rsync_is_told_what_to_copy_and_to_leave_the_rest():
+def test_h02_each_piece_is_copied_by_itself_and_nothing_beside_it():
     """The lab's tests hold this against the real rsync."""
-    assert replica.filters("private", [101], ["node001"]) == [
-        "--include=/101/***",
-        "--include=/.ringfree/",
-        "--include=/.ringfree/owner/",
-        "--include=/.ringfree/owner/101",
-        "--include=/.ringfree/live/",
-        "--include=/.ringfree/live/node001",
-        "--exclude=/.ringfree/**",
-        "--exclude=/*",
+    *trees, records, confs = replica.pieces([101, 102], ["node001"])
+    assert [(tree["share"], tree["below"], tree["filters"], tree["delete"]) for tree in trees] == [
+        ("private", "101", [], True),
+        ("private", "102", [], True),
     ]
-    assert replica.filters("conf", [101]) == [
+    assert (records["share"], records["below"], records["delete"]) == ("private", ".ringfree", False)
+    assert records["filters"] == [
+        "--include=/owner/",
+        "--include=/owner/101",
+        "--include=/owner/102",
+        "--include=/live/",
+        "--include=/live/node001",
+        "--exclude=*",
+    ]
+    assert (confs["share"], confs["below"], confs["delete"]) == ("conf", "", False)
+    assert confs["filters"] == [
         "--include=/101.*",
+        "--include=/102.*",
         "--exclude=/[1-9]*.*",
         "--exclude=/.ringfree/",
     ]
+    assert "--include=/live/" not in replica.pieces([101])[1]["filters"]
 
 
-def receive(folder, turn, wait=0, program="true"):
-    """Run what rsync would start on the SAN."""
-    words = shlex.split(replica.receiver(str(folder), turn, wait, program))
-    return subprocess.run(words, capture_output=True, text=True)
+def test_differences_of_a_piece_are_named_as_those_of_the_share():
+    lines = [".d..t...... ./", "<f.st...... etc/a b", "*deleting   etc/old"]
+    assert replica.placed(lines, "101") == [
+        ".d..t...... 101/",
+        "<f.st...... 101/etc/a b",
+        "*deleting   101/etc/old",
+    ]
+    assert replica.placed(["[4711 bytes are left out here]"], "101") == ["[4711 bytes are left out here]"]
+    assert replica.placed(lines, "") == lines
 
 
 def test_the_time_of_a_folder_that_all_nodes_write_to_is_no_difference():
@@ -204,43 +215,8 @@ def test_the_time_of_a_folder_that_all_nodes_write_to_is_no_difference():
     passing += [".d..t...... .ringfree/live/"]
     counts = [".d..t...... 101/", ".d...p..... .ringfree/", "<f..t...... .ringfree/owner/101"]
     counts += ["*deleting   101/etc/old", "<f+++++++++ 101.conf"]
-    assert replica.own([*passing, *counts]) == counts
-
-
-def test_h27_a_copy_planned_before_a_failover_is_not_written_after_it(tmp_path):
-    """The failover takes its turn on the target; what has not begun then cannot begin any more."""
-    folder = tmp_path / ".ringfree"
-    folder.mkdir()
-    (folder / "turn").write_text("first\n")
-    assert receive(tmp_path, "first").returncode == 0
-    (folder / "turn").write_text("second\n")
-    refused = receive(tmp_path, "first")
-    assert (refused.returncode, refused.stderr.strip()) == (76, replica.OLD_TURN)
-
-
-def test_h27_a_failover_waits_for_a_copy_that_is_being_written(tmp_path):
-    folder = tmp_path / ".ringfree"
-    folder.mkdir()
-    (folder / "turn").write_text("first\n")
-    words = shlex.split(replica.receiver(str(tmp_path), "first", 0, "cat"))
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writing:
-        writing.stdin.write(b"begun\n")
-        writing.stdin.flush()
-        assert writing.stdout.readline() == b"begun\n"
-        (folder / "turn").write_text("second\n")
-        refused = receive(tmp_path, "second")
-        assert (refused.returncode, refused.stderr.strip()) == (75, replica.BUSY)
-        writing.stdin.close()
-        writing.wait()
-    assert receive(tmp_path, "second").returncode == 0
-
-
-def test_the_last_copies_of_two_nodes_do_not_overtake_each_other(tmp_path):
-    """Only a replication, and another failover of the same node, are refused by a later word."""
-    folder = tmp_path / ".ringfree"
-    folder.mkdir()
-    for name, word in (("turn", "second"), ("turn.node001", "first"), ("turn.node002", "second")):
-        (folder / name).write_text(f"{word}\n")
-    for node, code in (("node001", 0), ("node002", 76), (None, 76)):
-        words = shlex.split(replica.receiver(str(tmp_path), "first", 0, "true", node))
-        assert subprocess.run(words, capture_output=True).returncode == code
+    found = {"count": len(passing + counts), "lines": [*passing, *counts]}
+    assert replica.own(found) == {"count": len(counts), "lines": counts}
+    assert replica.own({"count": 2, "lines": passing[:2]}) == {"count": 0, "lines": []}
+    # Of a very long list only some lines are kept.
+    assert replica.own({"count": 99999, "lines": [*passing, *counts]})["count"] == 99999 - len(passing)

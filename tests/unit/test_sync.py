@@ -4,6 +4,7 @@ import itertools
 import re
 
 import pytest
+import ringfree_command as command
 import ringfree_pillar as pillar
 import ringfree_sync as sync
 
@@ -94,16 +95,58 @@ def test_hidden_names_belong_to_the_copy_unless_they_are_left_out():
     assert not [word for word in argv() if word.startswith(("--filter=H", "--filter=-"))]
 
 
-def test_what_a_cut_off_copy_leaves_is_used_and_then_deleted():
-    """Half of a file that is gone since would otherwise stay for ever, and every verifying pass would fail on it."""
-    words = argv()
-    assert words.index("--filter=R .ringfree-partial") < words.index("--partial-dir=.ringfree-partial")
-    assert not [word for word in argv(dry_run=True) if "partial" in word]
+GONE = 'rsync: [sender] readlink_stat("/tree/race/l400_26") failed: Invalid argument (22)'
+MOVED = (
+    "rsync: [sender] get_acl: sys_acl_get_file(race/l399_0, ACL_TYPE_ACCESS): No such file or directory (2)"
+)
+OLD = 'rsync: opendir "/tree/x" failed: Not a directory (20)'
+VANISHED = 'file has vanished: "/tree/race/l401_7/id_ed25519"'
+END = "rsync error: some files/attrs were not transferred (see previous errors) (code 23) at main.c(1347)"
 
 
-def test_h01_a_directory_of_a_container_is_not_taken_for_rsyncs_own():
-    """rsync leaves its partial directory out of the copy; .rsync-partial is what a container's own rsync may use."""
-    assert not [word for word in argv() if ".rsync-partial" in word]
+@pytest.mark.parametrize(
+    "lines", [[GONE], [MOVED], [OLD], [VANISHED, GONE, "IO error encountered -- skipping file deletion"]]
+)
+def test_h32_a_tree_that_changes_under_a_first_pass_holds_nobody(lines):
+    """Its root can swap names all night; the copy that counts is made when it is down, and lets none of this pass."""
+    found = result(23, "\n".join([*lines, END]))
+    assert sync.verdict(found, running=True)["do"] == "next"
+    assert sync.verdict(found, running=False)["do"] == "stop"
+
+
+def test_thousands_of_complaints_that_the_tree_changes_are_no_other_failure():
+    script = "".join(f"{GONE}\n" for _ in range(1000)) + END
+    said = command.run(["sh", "-c", "cat >&2"], stdin=script, limit=2000)["err"]
+    assert "left out" in said
+    assert sync.verdict(result(23, said), running=True)["do"] == "next"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        'rsync: [receiver] mkstemp "/tree/.a.XXX" failed: No such file or directory (2)',
+        'rsync: [generator] recv_generator: mkdir "/a" failed: No space left on device (28)',
+        "rsync: [receiver] rsync_xal_set: lsetxattr(a,security.x) failed: Operation not supported (95)",
+        'rsync: [sender] send_files failed to open "/tree/a (2)": Input/output error (5)',
+        "something else (2)",
+    ],
+)
+def test_any_other_failure_of_a_first_pass_stops_it(line):
+    assert (
+        sync.verdict(result(23, "\n".join([GONE, line, END] if line else [END])), running=True)["do"]
+        == "stop"
+    )
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"dry_run": True}, {"backup": "/vz/private/.ringfree-replaced/x/101"}]
+)
+def test_h31_no_name_inside_a_container_is_one_that_rsync_uses(options):
+    """Partial and temporary files, backups: what rsync looks up must not be a relative name in the tree."""
+    words = argv(**options)
+    assert not [word for word in words if word.startswith(("--partial", "--temp-dir", "-T"))]
+    assert not [word for word in words if word.startswith("--backup-dir") and "=/" not in word]
 
 
 def test_h29_ssh_asks_nothing_and_believes_only_pinned_keys():
@@ -139,11 +182,37 @@ def test_statistics_are_read():
     assert sync.statistics("") == {"files": 0, "bytes": 0, "deleted": 0, "size": 0}
 
 
+def listed(lines, **options):
+    """What comes of a dry run that prints some lines."""
+    script = "".join(f"{line}\n" for line in lines)
+    return sync.differences(command.run(["cat"], stdin=script, count=sync.counting(), **options))
+
+
 def test_every_difference_counts_and_nothing_else():
     noise = ["", "sending incremental file list", "sent 5 bytes  received 1 bytes", "skipping mount point x"]
     noise += ["cannot delete non-empty directory: x", "created directory /x", "rsync: warning"]
-    assert sync.differences("\n".join([*noise, *ITEMS, *noise])) == ITEMS
-    assert sync.differences("\n".join(noise)) == []
+    assert listed([*noise, *ITEMS, *noise]) == {"count": len(ITEMS), "lines": ITEMS}
+    assert listed(noise) == {"count": 0, "lines": []}
+
+
+def test_of_a_long_list_all_is_counted_and_what_is_not_kept_is_said():
+    many = [f">f+++++++++ var/spool/{number}" for number in range(2000)]
+    found = listed(many, limit=1000)
+    assert found["count"] == 2000
+    (gap,) = [line for line in found["lines"] if line.startswith("[")]
+    first, last = found["lines"][: found["lines"].index(gap)], found["lines"][found["lines"].index(gap) + 1 :]
+    assert (many[: len(first)], many[-len(last) :]) == (first, last)
+    assert len(first) > 10 < len(last)
+    # Also where no line that is kept names a difference.
+    noise = ["skipping mount point x"] * 100
+    found = listed([*noise, ">f+++++++++ a", *noise], limit=1000)
+    assert found["count"] == 1 == len(found["lines"])
+
+
+def test_the_statistics_of_an_endless_output_are_read():
+    noise = "skipping mount point x\n" * 1000
+    assert sync.statistics(command.run(["cat"], stdin=noise + STATISTICS, limit=2000)["out"])["files"] == 3
+    assert sync.statistics(f"Literal data: {'9' * 5000} bytes\nTotal file size: , bytes")["size"] == 0
 
 
 # --- verdict --------------------------------------------------------------------------------------
@@ -155,7 +224,7 @@ def test_every_difference_counts_and_nothing_else():
         (0, True, "next"),
         (0, False, "next"),
         (24, True, "next"),
-        (24, False, "again"),
+        (24, False, "stop"),
         (23, True, "stop"),
         (23, False, "stop"),
         *[(rc, False, "again") for rc in (10, 12, 30, 35)],
@@ -180,6 +249,12 @@ def test_exit_codes_say_what_to_do(rc, running, do):
         ("Connection reset by peer", "again", None),
         ('rsync: mkstemp "/x" failed: Permission denied (13)', "again", None),
         ("", "again", None),
+        (
+            "ringfree-san: refused: '/etc' is none of the directories that this key may use",
+            "stop",
+            "to this key",
+        ),
+        ("ringfree-san: rsync was not started, as it cannot be confined: mount failed", "stop", "confined"),
     ],
 )
 def test_h29_a_wrong_host_key_is_not_tried_again(rc, err, do, why):

@@ -46,6 +46,11 @@ def test_a_moment_that_has_passed_is_refused():
         window.next_time("2026-02-25 04:30", at("23:00"))
 
 
+def test_a_moment_of_no_day_is_refused():
+    with pytest.raises(ValueError, match="2026-02-30 04:30 is no day of the calendar"):
+        window.next_time("2026-02-30 04:30", at("23:00"))
+
+
 @given(text=TIMES, now=MOMENTS)
 def test_any_time_comes_within_a_day_and_reads_as_it_was_said(text, now):
     then = window.next_time(text, now)
@@ -116,3 +121,26 @@ def test_the_slowest_counts_and_more_containers_take_no_less(seconds, containers
     wanted = window.need(measured, ["cutover"], containers, 0)
     assert wanted >= 2 * max(seconds[-window.KEPT :])
     assert window.need(measured, ["cutover"], containers + 1, 0) >= wanted
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(["presync", "cutover"]), inner, max_size=3)
+        ),
+    )
+)
+def test_what_was_measured_can_be_counted_with_or_is_refused(measured):
+    if window.fault(measured) is None:
+        assert 0 <= window.need(measured, ["presync"], 5, 3600) < 1e300
+        assert window.fault(window.note(measured, "presync", 1.5, 5)) is None
+
+
+@pytest.mark.parametrize(
+    "entry", [[1], [1, 2, 3], [True, 1], [1, None], [float("nan"), 1], [-1, 1], "12", [1e300, 1]]
+)
+def test_a_measurement_that_is_none_is_a_fault(entry):
+    assert window.fault({"presync": [[1, 2]]}) is None
+    assert "presync" in window.fault({"presync": [[1, 2], entry]})

@@ -1,21 +1,29 @@
-"""The inside of a world for vzctl: runs as process 1 of fresh namespaces, started by vz_world.py.
+"""Worlds for vzctl from the inside, started by vz_world.py: arguments are the programs' directory and a busybox.
 
-Every line of the standard input is a request (JSON: the name of one of the functions below and its arguments), every
-line of the standard output its answer. The world is the machine's own file tree under an overlay that is thrown away,
-with fresh /etc/vz, /vz, /vz/private, /nfs and /var/lib/vzctl.
+One process makes all worlds. For every socket that it is sent it forks process 1 of fresh namespaces: starting Python
+anew would take longer than most tests. In the world every line from the socket is a request (JSON: the name of one of
+the functions below and its arguments), every line back its answer. A world is the machine's own file tree under an
+overlay that is thrown away, with fresh /etc/vz, /vz, /vz/private, /nfs and /var/lib/vzctl; it ends with its socket.
 """
 
 import base64
 import ctypes
+import importlib
 import json
 import os
+import select
 import shutil
+import socket
 import stat
 import subprocess
 import sys
+import time
+import traceback
 
 BASE = "/proc"  # where the world is put together: there on every machine, and not needed for a moment
 DEAD_PID = 29999
+TIMEOUT = 60
+NULL = os.makedev(1, 3)
 CT_DIRS = ("bin", "sbin", "etc", "proc", "sys", "dev", "var", "tmp", "root")
 CT_PROGRAMS = (
     "sh cat echo true false kill ls sleep test touch mkdir ps id hostname ip wget nc httpd umount".split()
@@ -24,25 +32,30 @@ CT_PROGRAMS = (
 HALT = "#!/bin/sh\n(/bin/busybox usleep 300000; /bin/busybox halt -f) >/dev/null 2>&1 &\n"
 REBOOT = "#!/bin/sh\n(/bin/busybox usleep 300000; /bin/busybox reboot -f) >/dev/null 2>&1 &\n"
 INITTAB = "::sysinit:/bin/true\n"
-MS_BIND, MS_REC, MNT_DETACH = 4096, 16384, 2
+MS_BIND, MS_REC, MS_PRIVATE, MNT_DETACH = 4096, 16384, 1 << 18, 2
+CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x8000000, 0x20000000, 0x40000000
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 libc = ctypes.CDLL(None, use_errno=True)
 settings = {"vzctl": None, "busybox": None}
 
 
+def check(result, what=None):
+    """Raise what went wrong in a call of the C library."""
+    if result == -1:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), what)
+
+
 def mount(source, target, kind=None, flags=0, data=None):
     """mount(2)."""
     args = [None if arg is None else os.fsencode(arg) for arg in (source, target, kind, data)]
-    if libc.mount(args[0], args[1], args[2], ctypes.c_ulong(flags), args[3]) == -1:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), target)
+    check(libc.mount(args[0], args[1], args[2], ctypes.c_ulong(flags), args[3]), target)
 
 
-def set_up(vzctl, busybox):
-    """Make the overlay and go into it. vzctl is the directory of the programs under test."""
-    with open(busybox, "rb") as file:
-        settings.update(vzctl=vzctl, busybox=file.read())
+def set_up():
+    """Leave the namespaces of the machine, make the overlay and go into it."""
+    check(libc.unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC))
+    mount(None, "/", None, MS_REC | MS_PRIVATE)
     mount("world", BASE, "tmpfs")
     for name in ("upper", "work", "root"):
         os.mkdir(f"{BASE}/{name}")
@@ -51,13 +64,13 @@ def set_up(vzctl, busybox):
     mount("proc", root + "/proc", "proc")
     mount("sysfs", root + "/sys", "sysfs")
     mount("/dev", root + "/dev", None, MS_BIND | MS_REC)
-    own = os.path.dirname(os.path.realpath(vzctl))
+    own = os.path.dirname(os.path.realpath(settings["vzctl"]))
     if os.stat(own).st_dev != os.stat("/").st_dev:  # not part of the overlay: a checkout on a disk of its own
         os.makedirs(root + own, exist_ok=True)
         mount(own, root + own, None, MS_BIND | MS_REC)
     os.chdir(root)
-    if libc.syscall(PIVOT_ROOT[os.uname().machine], b".", b".") == -1 or libc.umount2(b".", MNT_DETACH) == -1:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    check(libc.syscall(PIVOT_ROOT[os.uname().machine], b".", b"."))
+    check(libc.umount2(b".", MNT_DETACH))
     os.chdir("/")
     kept = os.open("/etc/vz", os.O_PATH) if os.path.isdir("/etc/vz") else None
     for path in ("/etc/vz", "/vz", "/vz/private", "/nfs", "/var/lib/vzctl", "/run", "/var/log"):
@@ -65,6 +78,9 @@ def set_up(vzctl, busybox):
         mount("world", path, "tmpfs", 0, "mode=755")
     if kept is not None:
         keep_own_files(f"/proc/self/fd/{kept}")
+    if not os.path.exists("/etc/vz/dists"):
+        shutil.copytree(settings["vzctl"] + "/dists", "/etc/vz/dists")
+    make_file("/etc/vz/dists/busybox.conf", "")
     for name in ("veip", "vepid", "vzreboot"):
         os.mkdir(f"/var/lib/vzctl/{name}")
     for path in (
@@ -122,6 +138,7 @@ def make_container(path, label):
     with open(f"{path}/bin/busybox", "wb") as file:
         file.write(settings["busybox"])
     os.chmod(f"{path}/bin/busybox", 0o755)
+    os.mknod(f"{path}/dev/null", 0o666 | stat.S_IFCHR, NULL)
     for name in CT_PROGRAMS:
         os.symlink("busybox", f"{path}/bin/{name}")
     os.symlink("../bin/busybox", f"{path}/sbin/init")
@@ -199,19 +216,71 @@ def build(given, synthetic):
 # Looking
 
 
-def run(command, timeout=60):
+def run(command):
     """Run a shell command line; returns its exit code and output."""
-    env = {"PATH": f"{settings['vzctl']}:{PATH}", "LC_ALL": "C", "HOME": "/"}
     done = subprocess.run(
-        ["/bin/sh", "-c", command],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        env=env,
-        timeout=timeout,
-        cwd="/",
+        ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, cwd="/"
     )
-    out, err = (data.decode("utf-8", "surrogateescape") for data in (done.stdout, done.stderr))
-    return {"rc": done.returncode, "stdout": out, "stderr": err}
+    return told(done.returncode, done.stdout, done.stderr)
+
+
+def told(code, *outputs):
+    """An exit code and what came out, in the form of the cases."""
+    out, err = (data.decode("utf-8", "surrogateescape") for data in outputs)
+    return {"rc": code, "stdout": out, "stderr": err}
+
+
+def call(words):
+    """Run one of the lab's Python programs without starting Python anew; returns the same as run()."""
+    out, err = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        be_program(words, out[1], err[1])
+    os.close(out[1])
+    os.close(err[1])
+    outputs = read_all(out[0], err[0])
+    return told(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), *outputs)
+
+
+def be_program(words, out, err):
+    """Be in a fresh process what the first of the words is; ends the process."""
+    code = 1
+    try:
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        sys.argv = [f"{settings['vzctl']}/{words[0]}", *words[1:]]
+        with open(sys.argv[0], encoding="utf-8") as file:
+            program = compile(file.read(), file.name, "exec")
+        exec(program, {"__name__": "__main__", "__file__": file.name})
+        code = 0
+    except SystemExit as end:
+        code = end.code or 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def read_all(*files):
+    """Read what comes out of pipes until all are closed at the other end."""
+    found, end = dict.fromkeys(files, b""), time.monotonic() + TIMEOUT
+    poll = select.poll()
+    for file in files:
+        poll.register(file, select.POLLIN)
+    still_open = set(files)
+    while still_open:
+        ready = poll.poll(max(0, end - time.monotonic()) * 1000)
+        if not ready:
+            raise TimeoutError(f"no end after {TIMEOUT} s")
+        for file, _ in ready:
+            data = os.read(file, 1 << 16)
+            found[file] += data
+            if not data:
+                poll.unregister(file)
+                still_open.remove(file)
+                os.close(file)
+    return found.values()
 
 
 def look(path):
@@ -238,34 +307,83 @@ def kill(pid):
     os.kill(pid, 9)
 
 
-def main():
+def answer(asker):
     """Answer requests until there are no more."""
     functions = {
         "set_up": set_up,
         "build": build,
         "run": run,
+        "call": call,
         "look": look,
         "make_file": make_file,
         "kill": kill,
     }
-    for line in sys.stdin:
+    for line in asker:
         name, arguments = json.loads(line)
         try:
-            answer = {"result": functions[name](*arguments)}
+            said = {"result": functions[name](*arguments)}
         except Exception as err:
-            answer = {"error": f"{type(err).__name__}: {err}"}
-        print(json.dumps(answer), flush=True)
+            said = {"error": f"{type(err).__name__}: {err}"}
+        asker.write(json.dumps(said) + "\n")
+        asker.flush()
 
 
-def be_process_one(server):
-    """Reap whatever loses its parent, until the process that answers has ended."""
+def be_process_one(line):
+    """Reap whatever loses its parent, until the process that answers has ended; the world ends with this process."""
+    server = os.fork()
+    if server == 0:
+        with socket.socket(fileno=line) as talk, talk.makefile("rw", encoding="utf-8") as asker:
+            answer(asker)
+        return
+    os.close(line)
     while os.wait()[0] != server:
         pass
 
 
+def reap():
+    """Let go of worlds that have ended."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def make_worlds(door):
+    """Make a world for every socket that is sent, until there are no more."""
+    machine = os.open("/proc/self/ns/pid", os.O_RDONLY)
+    while lines := socket.recv_fds(door, 1, 1)[1]:
+        check(libc.unshare(CLONE_NEWPID))
+        if os.fork() == 0:
+            door.close()
+            be_process_one(*lines)
+            os._exit(0)
+        check(libc.setns(machine, CLONE_NEWPID))
+        os.close(*lines)
+        reap()
+
+
+def load(library):
+    """Load the modules of the lab's programs, for the processes that become one of them.
+
+    That also leaves them compiled where programs that are started find them. What those write is thrown away.
+    """
+    sys.path.insert(0, library)
+    for name in sorted(os.listdir(library)):
+        if name.endswith(".py"):
+            importlib.import_module(name.removesuffix(".py"))
+
+
+def main(vzctl, busybox):
+    """vzctl is the directory of the programs under test; the standard input is the socket that sockets come from."""
+    with open(busybox, "rb") as file:
+        settings.update(vzctl=vzctl, busybox=file.read())
+    if os.path.isdir(vzctl + "/lib"):
+        load(vzctl + "/lib")
+    with socket.socket(fileno=os.dup(0)) as door, open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+        make_worlds(door)
+
+
 if __name__ == "__main__":
-    child = os.fork()
-    if child:
-        be_process_one(child)
-    else:
-        main()
+    main(*sys.argv[1:])

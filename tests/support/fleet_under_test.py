@@ -73,12 +73,8 @@ class Run:
         found = []
         steps = nested(nested(self.master, "The nodes move"), f"{node} moves to NFS")
         for part in in_order(nested(steps, f"{node} goes through every part")):
-            states = (part["changes"].get("ret") or {}).get(node, {})
-            found += (
-                in_order(states)
-                if isinstance(states, dict)
-                else [{"__id__": part["__id__"], "comment": states}]
-            )
+            said = part["changes"].get("return")
+            found += in_order(said.get(node) or {}) if isinstance(said, dict) else []
         return found
 
     @property
@@ -112,7 +108,8 @@ def everything(lab, nodes):
     """What a run that changes nothing leaves as it is: /etc, /vz, journal, who runs, the SAN's records, monitoring."""
     found = {}
     for node in nodes:
-        files = lab.ask(node, checker.TREE, "--steady", "/etc", "/vz")
+        there = lab.on(node, "sh", "-c", "ls -d /etc /vz /var/lib/vz 2>/dev/null; true").split()
+        files = lab.ask(node, checker.TREE, "--steady", *there)
         found[node] = {
             "files": {
                 f"{top}/{name}": entry for top, names in files.items() for name, entry in names.items()
@@ -127,6 +124,12 @@ def everything(lab, nodes):
     }
     found["monitoring"] = monitoring(lab)
     return found
+
+
+def minion_answers(lab, node):
+    """Wait until the minion of a node answers."""
+    ping = ("--out=json", "--static", "-t", "5", node, "test.ping")
+    wait_for(lambda: f'"{node}": true' in lab.salt(*ping)[1], f"the minion of {node}", 180)
 
 
 def pids(lab, node):

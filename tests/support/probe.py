@@ -27,8 +27,38 @@ def inits():
             root = [mount for mount in mounts(name) if mount["at"] == "/"][-1]
         except (OSError, TypeError, IndexError):
             continue
-        found.append({"pid": int(name), "hostname": hostname, "root": root, "born": born(name)})
+        found.append(
+            {
+                "pid": int(name),
+                "hostname": hostname,
+                "root": root,
+                "born": born(name),
+                "given": given(name),
+            }
+        )
     return found
+
+
+def given(pid):
+    """What a process has of whoever started it."""
+    found = {}
+    for file in ("cgroup", "oom_score_adj"):
+        with open(f"/proc/{pid}/{file}", encoding="latin-1") as stream:
+            found[file] = stream.read()
+    with open(f"/proc/{pid}/limits", encoding="latin-1") as stream:
+        for name, soft, hard in re.findall(r"^(Max .+?)  +(\S+) +(\S+)", stream.read(), re.M):
+            found[name] = [soft, hard if may_raise_limits() else "as it was"]
+    with open(f"/proc/{pid}/status", encoding="latin-1") as stream:
+        found["umask"] = re.search(r"^Umask:\s+(.*)$", stream.read(), re.M)[1]
+    found["nice"] = os.getpriority(os.PRIO_PROCESS, int(pid))
+    found["processors"] = sorted(os.sched_getaffinity(int(pid)))
+    return found
+
+
+def may_raise_limits():
+    """Whether this root has CAP_SYS_RESOURCE, as on a node; in some containers it has not."""
+    with open("/proc/self/status", encoding="latin-1") as stream:
+        return bool(int(re.search(r"^CapEff:\s+(\S+)", stream.read(), re.M)[1], 16) >> 24 & 1)
 
 
 def born(pid):
@@ -74,7 +104,7 @@ def asterisk(pid):
 
 def services(init):
     """The answers of one container's services."""
-    address = re.search(r"ct(\d+)\.", init["hostname"])
+    address = re.search(r"ct(\d+)\b", init["hostname"])
     address = f"10.78.{int(address[1]) // 100}.{int(address[1]) % 100}"
     return {
         "http": ask(address, 80, b"GET / HTTP/1.0\r\n\r\n"),
@@ -105,6 +135,12 @@ def vzlist():
     return {line.split()[0]: line.split()[1:4] for line in lines.splitlines() if len(line.split()) >= 4}
 
 
+def home():
+    """Where vz is at home: /vz, or /var/lib/vz as Debian has it."""
+    with open("/etc/vz/vz.conf", encoding="latin-1") as stream:
+        return re.search(r"^LOCKDIR=\"?(.*)/lock\"?$", stream.read(), re.M)[1]
+
+
 def everything(with_services):
     """All of it."""
     found = inits()
@@ -114,6 +150,8 @@ def everything(with_services):
         "inits": found,
         "mounts": mounts(),
         "confs": files(CONF_FOLDER),
+        "conf_dir": os.path.realpath(CONF_FOLDER),
+        "home": home(),
         "etc_vz": files("/etc/vz"),
         "names": files("/etc/vz/names"),
         "variables": files("/etc/ringfree"),
@@ -121,7 +159,7 @@ def everything(with_services):
         "drop_ins": files("/etc/systemd/system/vz.service.d"),
         "boot_set": os.path.exists("/var/lib/ringfree/boot-set"),
         "vzlist": vzlist(),
-        "dumps": os.listdir("/vz/dump"),
+        "dumps": os.listdir(f"{home()}/dump"),
     }
 
 

@@ -19,11 +19,7 @@ TREE = (HERE / "tree.py").read_text(encoding="utf-8")
 
 SAN = "san1"
 SERVER = "10.77.0.21"
-EXPORTS = {
-    "/vz/nfsprivate": "/rf-images/pbx",
-    "/vz/nfsroot": "/rf-images/pbxroot",
-    "/etc/sysconfig/vz-scripts": "/rf-images/vzconf",
-}
+POINTS = {"/vz/nfsprivate": "/rf-images/pbx", "/vz/nfsroot": "/rf-images/pbxroot"}
 VARIABLES = {
     "nfs": SERVER,
     "nfsip.1": "10.77.0.21",
@@ -58,18 +54,29 @@ def remember(lab, nodes):
     return before
 
 
+def exports(then):
+    """Where a node mounts each export: that of the confs where vzctl reads them."""
+    return {**POINTS, then["conf_dir"]: "/rf-images/vzconf"}
+
+
+def home(lab, node):
+    """Where vz of a node is at home: /vz, or /var/lib/vz as Debian has it."""
+    return lab.on(node, "sh", "-c", ". /etc/vz/vz.conf; dirname $LOCKDIR").strip()
+
+
 def ctid_of(init):
-    """The id of the container whose first process this is; its host name has it."""
-    return int(re.match(r"ct(\d+)\.", init["hostname"])[1])
+    """The id of the container whose first process this is; its host name has it, in short or in full."""
+    return int(re.match(r"ct(\d+)\b", init["hostname"])[1])
 
 
 def trees(lab, node, ctids):
     """Differences between the local private areas of containers that are down and their copies on the SAN."""
-    local = lab.ask(node, TREE, *(f"/vz/private/{ctid}" for ctid in ctids))
+    private = f"{home(lab, node)}/private"
+    local = lab.ask(node, TREE, *(f"{private}/{ctid}" for ctid in ctids))
     copies = lab.ask(SAN, TREE, *(f"/rf-images/pbx/{ctid}" for ctid in ctids))
     found = []
     for ctid in ctids:
-        here, there = local[f"/vz/private/{ctid}"], copies[f"/rf-images/pbx/{ctid}"]
+        here, there = local[f"{private}/{ctid}"], copies[f"/rf-images/pbx/{ctid}"]
         if len(here) < 300:
             found.append(f"{ctid}: only {len(here)} files in the private area")
         found += [f"{ctid}: {text}" for text in differences(here, there)]
@@ -142,7 +149,24 @@ def check_inits(before, after):
                 wanted = (f"/{ctid}", f"{SERVER}:/rf-images/pbx")
                 if root["kind"] not in NFS_KINDS or (root["root"], root["source"]) != wanted:
                     found.append(f"container {ctid} has the root {root}")
+        found += check_given(then, after[node])
     return found + [f"container {ctid} runs and did not run before" for ctid in places]
+
+
+def check_given(then, now):
+    """Containers have the cgroup, the limits and all else that those had which vz started at boot."""
+    wanted = {ctid_of(init): init["given"] for init in then["inits"]}
+    return [
+        f"container {ctid_of(init)} has {key} {value!r}, not {wanted[ctid_of(init)][key]!r}"
+        for init in now["inits"]
+        for key, value in init["given"].items()
+        if ctid_of(init) in wanted and value != wanted[ctid_of(init)][key] and not typed(init)
+    ]
+
+
+def typed(init):
+    """Whether the test itself has started a container, by a vzctl typed on the node."""
+    return init["given"]["cgroup"].strip().endswith("::/exec")
 
 
 def check_services(then, now):
@@ -167,7 +191,7 @@ def name_of(then, ctid):
 def check_mounts(then, now):
     """The three exports are mounted where they must be, each container's tree on its root, and nothing else of NFS."""
     found = []
-    wanted = {at: ("/", f"{SERVER}:{export}") for at, export in EXPORTS.items()}
+    wanted = {at: ("/", f"{SERVER}:{export}") for at, export in exports(then).items()}
     wanted.update(
         {f"/vz/nfsroot/{ctid}": (f"/{ctid}", f"{SERVER}:/rf-images/pbx") for ctid in then["running"]}
     )
@@ -183,10 +207,12 @@ def check_mounts(then, now):
     ]
     found += [f"{at} has {what} mounted" for at, what in is_ if wanted.get(at) != what]
     found += [
-        f"{mount['at']} is still mounted" for mount in now["mounts"] if mount["at"].startswith("/vz/root/")
+        f"{mount['at']} is still mounted"
+        for mount in now["mounts"]
+        if mount["at"].startswith(f"{then['home']}/root/")
     ]
     fstab = text_of(now["fstab"]) if now["fstab"] else ""
-    for at, export in EXPORTS.items():
+    for at, export in exports(then).items():
         lines = [line.split() for line in fstab.splitlines() if line.split()[1:2] == [at]]
         if [line[0] for line in lines] != [f"{SERVER}:{export}"]:
             found.append(f"/etc/fstab mounts {lines} on {at}")
@@ -237,6 +263,12 @@ def values(entry, key):
     return re.findall(rf'^{key}="?([^"\n]*)"?$', text_of(entry), re.M)
 
 
+def own_list(now):
+    """The lines of a node's own list of what lives on the share, without their check sums."""
+    listed = now["variables"].get("on-nfs")
+    return [line for line in text_of(listed).splitlines() if line[0] != "#"] if listed else []
+
+
 def text_of(entry):
     return base64.b64decode(entry["data"]).decode("latin-1")
 
@@ -284,7 +316,7 @@ def check_etc(then, now):
 
 def check_hidden_confs(lab, node, then, now):
     """The confs under the mounted conf share say the same: a node whose share is away must not start old copies."""
-    show = "umount /etc/sysconfig/vz-scripts; tar c -C /etc/sysconfig/vz-scripts ."
+    show = f"umount {then['conf_dir']}; tar c -C {then['conf_dir']} ."
     hidden = unpacked(lab.must("exec", node, "--", "unshare", "-m", "sh", "-c", show))
     return [
         f"{name} under the conf share is not what is on it"
@@ -298,29 +330,31 @@ def check_boot(lab, node, then, now):
     found = []
     drop_in = now["drop_ins"].get("ringfree.conf")
     waits = re.findall("^RequiresMountsFor=(.*)$", text_of(drop_in), re.M) if drop_in else []
-    if sorted(" ".join(waits).split()) != sorted(EXPORTS):
+    if sorted(" ".join(waits).split()) != sorted(exports(then)):
         found.append(f"vz waits for {waits}")
-    listed = now["variables"].get("on-nfs")
-    lines = text_of(listed).splitlines() if listed else []
+    lines = own_list(now)
     if sorted(lines) != [f"{ctid} {node}" for ctid in then["running"]]:
         found.append(f"the node's own list of what lives on the share is {lines}")
-    points = [at for at in EXPORTS if at.startswith("/vz/")]
+    # An overlay, which /vz is on where Debian's vz is not at home, has no such flag.
     bare = f"""umount -l -a -t nfs,nfs4,fuse.nfs
-        for at in {" ".join(points)}; do [ ! -d $at ] || lsattr -d $at; done; echo --
-        for at in {" ".join(points)}; do [ ! -d $at ] || ls -A $at; done"""
+        for at in {" ".join(POINTS)}; do
+            [ ! -d $at ] || lsattr -d $at || [ $(stat -f -c %T $at) != overlayfs ] || echo ---i--- $at
+        done; echo --
+        for at in {" ".join(POINTS)}; do [ ! -d $at ] || ls -A $at; done"""
     flags, _, left = lab.on(node, "unshare", "-m", "sh", "-c", bare).partition("--\n")
-    found += [f"{at} can be written to" for at in points if not re.search(rf"^\S*i\S* +{at}$", flags, re.M)]
+    found += [f"{at} can be written to" for at in POINTS if not re.search(rf"^\S*i\S* +{at}$", flags, re.M)]
     return found + [f"there is {name} under a mount point" for name in left.splitlines()]
 
 
 def check_snapshot(lab, node, then):
     """The confs as they were are kept."""
-    done = lab.run("exec", node, "--", "cat", "/etc/sysconfig/vz-scripts.tar.gz")
+    archive = f"{then['conf_dir']}.tar.gz"
+    done = lab.run("exec", node, "--", "cat", archive)
     if done.returncode:
-        return ["there is no /etc/sysconfig/vz-scripts.tar.gz"]
+        return [f"there is no {archive}"]
     kept = unpacked(done.stdout)
     return [
-        f"vz-scripts.tar.gz does not have {name} as it was"
+        f"{archive} does not have {name} as it was"
         for name, entry in then["confs"].items()
         if kept.get(name) != base64.b64decode(entry["data"])
     ]
@@ -382,8 +416,9 @@ def check_records(lab, before):
 def streams(lab, node, ctids):
     """The records of containers: on the SAN up to the last whole line, and on the node's own disk."""
     there = lab.ask(SAN, READ, *(f"/rf-images/pbx/{ctid}/{RECORDS}" for ctid in ctids))
-    here = lab.ask(node, READ, *(f"/vz/private/{ctid}/{RECORDS}" for ctid in ctids))
+    private = f"{home(lab, node)}/private"
+    here = lab.ask(node, READ, *(f"{private}/{ctid}/{RECORDS}" for ctid in ctids))
     # The recorder writes while this reads: a line without its end is one that is on its way.
     whole = {ctid: base64.b64decode(there[f"/rf-images/pbx/{ctid}/{RECORDS}"]) for ctid in ctids}
     whole = {ctid: data[: data.rfind(b"\n") + 1] for ctid, data in whole.items()}
-    return whole, {ctid: base64.b64decode(here[f"/vz/private/{ctid}/{RECORDS}"]) for ctid in ctids}
+    return whole, {ctid: base64.b64decode(here[f"{private}/{ctid}/{RECORDS}"]) for ctid in ctids}

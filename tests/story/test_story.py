@@ -1,24 +1,59 @@
-"""A whole migration of the default fleet: pre-sync, dry run, the move, a second run, and what is refused afterwards."""
+"""The story of the product on one fleet, from end to end, in the order in which it happens.
 
+A migration fails and takes its node back; pre-sync, dry run, the move, a second run; what is refused on NFS; highstate
+after drift; a power cut; no clean-up before its time; and both ways back."""
+
+import json
+import re
 from types import SimpleNamespace
 
 import checker
+import local_side
 import pytest
-from fleet_under_test import Gate, Run, changed, everything, migrate, monitoring, pids, start
+from drift import DRIFTS, changes_of, highstate, processes, unlike
+from fleet_under_test import Gate, Overlay, Run, changed, everything, migrate, monitoring, pids, start
+from lab_client import wait_for
 
-FLEET = {}
+#: node002 is laid out as by Debian's vzctl.
+FLEET = {"nodes": 2, "cts": 5, "debian": "node002"}
+MINUTES = 5
 NODES = ("node001", "node002")
+PRIVATE = {"node001": "/vz/private", "node002": "/var/lib/vz/private"}
 STOPPED = 205  # its conf names no private area: vz.conf's counts
 BOOTS_FIRST = 204
+#: Does not start where its root is on NFS; everywhere else it does.
+ONLY_LOCAL = """#!/bin/sh
+grep -q ' / .*nfs' /proc/mounts || exec /etc/init.d/asterisk "$@"
+"""
+
+
+#: What the root of a container prepares: links of names that privileged programs might use, each beside a file that is
+#: called like the one to overwrite.
+LINKS = """
+mkdir -p $1/srv && cd $1/srv
+for name in .ringfree-partial .rsync-partial .~tmp~ .ringfree-replaced; do
+    mkdir "in$name" && ln -s /etc "in$name/$name" && echo 'from a container' >"in$name/victim.conf"
+done
+"""
+VICTIM = "/etc/victim.conf"
+HOSTS = ("san1", *NODES)
+#: Where Red Hat has the confs, and node002 reads nothing.
+ASTRAY, EXPORT = "/etc/sysconfig/vz-scripts", f"{checker.SERVER}:/rf-images/vzconf"
+SHARES = "The shares are mounted"
 
 
 @pytest.fixture(scope="module")
 def before(lab):
     """The fleet before: a container of node002 was stopped on purpose, another has a BOOTORDER."""
+    Overlay(lab).write("init", ("    answer: 120", "    answer: 15"))
     for node in NODES:
         Gate(lab, node).install()
     lab.on("node002", "vzctl", "stop", STOPPED)
     lab.on("node002", "vzctl", "set", BOOTS_FIRST, "--bootorder", "10", "--save")
+    for host in HOSTS:
+        lab.write(host, VICTIM, f"{host}'s own\n")
+    for node, ctid in zip(NODES, (101, 201), strict=True):
+        lab.on(node, "sh", "-ec", LINKS, "sh", f"{PRIVATE[node]}/{ctid}")
     found = checker.remember(lab, NODES)
     assert checker.values(found["node002"]["confs"][f"{STOPPED}.conf"], "VE_PRIVATE") == []
     assert [len(found[node]["running"]) for node in NODES] == [5, 4]
@@ -32,7 +67,19 @@ def local_faults(lab, before):
 
 
 @pytest.fixture(scope="module")
-def presynced(lab, local_faults):
+def failed(lab, before, local_faults):
+    """A migration in which the Asterisk of 102 is silent once it runs from NFS."""
+    service = "/vz/private/102/etc/rc3.d/S50asterisk"
+    lab.on("node001", "rm", service)
+    lab.write("node001", service, ONLY_LOCAL, "0755")
+    run = migrate(lab)
+    faults = local_side.faults(lab, "node001", before["node001"])
+    lab.on("node001", "ln", "-sf", "../init.d/asterisk", service)
+    return SimpleNamespace(run=run, faults=faults, monitoring=monitoring(lab))
+
+
+@pytest.fixture(scope="module")
+def presynced(lab, failed):
     """The fleet after a pre-sync."""
     then = {node: [pids(lab, node), lab.on(node, "sha256sum", "-b", "/etc/vz/vz.conf")] for node in NODES}
     run = Run(lab.start("salt-run", "state.orch", "presync", "--out=json"))
@@ -97,7 +144,20 @@ def test_checker_sees_that_nothing_has_moved(before, local_faults):
         assert f"{node}: /vz/nfsprivate is mounted 0 times" in text
         assert f"{node}: /etc/ringfree/nfsmounted is missing" in text
         assert f"{node}: vz.conf: DISK_QUOTA is ['yes']" in text
-        assert f"{node}: there is no /etc/sysconfig/vz-scripts.tar.gz" in text
+        assert f"{node}: there is no {then['conf_dir']}.tar.gz" in text
+
+
+def test_h25_a_node_whose_telephones_are_silent_on_nfs_goes_back_by_itself(failed):
+    """Everything runs, but one service does not answer there: the node is home, whole, and the line has stopped."""
+    assert failed.run.code == 1, str(failed.run)
+    for text in (
+        "container 102: asterisk does not answer",
+        "node001 is back on local storage, 5 of 5 containers answer.",
+        "node002 was not touched",
+    ):
+        assert text in failed.run.err, str(failed.run)
+    assert failed.faults == []
+    assert all("ActiveState=active" in unit for unit in failed.monitoring)
 
 
 def test_presync_copies_and_moves_nothing(lab, before, presynced):
@@ -106,8 +166,8 @@ def test_presync_copies_and_moves_nothing(lab, before, presynced):
     assert presynced.now == presynced.then
     names = lab.on("san1", "ls", "/rf-images/pbx").split()
     assert sorted(names) == sorted(str(ctid) for then in before.values() for ctid in then["running"])
-    for line in ("node001 was not touched", "node002 was not touched"):
-        assert line in presynced.run.err
+    for line in ("node001 is back on local storage, 5 of 5", "node002 was not touched"):
+        assert line in presynced.run.err, str(presynced.run)
 
 
 def test_dry_run_changes_nothing(planned):
@@ -258,7 +318,7 @@ def test_stale_local_copy_is_never_a_source(lab, moved):
 
 def test_empty_source_does_not_wipe_the_copy(lab, moved):
     """H03: a private area that is empty or away is no reason to delete what is on the SAN."""
-    private, copy = f"/vz/private/{STOPPED}", f"/rf-images/pbx/{STOPPED}"
+    private, copy = f"{PRIVATE['node002']}/{STOPPED}", f"/rf-images/pbx/{STOPPED}"
     code, said = lab.salt("node002", "cloudstor.sync", f"[{STOPPED}]")
     assert code == 0, said
     files = lab.on("san1", "find", copy).count("\n")
@@ -304,6 +364,132 @@ def test_what_another_node_just_writes_is_not_read(lab, moved):
     assert ".ringfree-probe-x" not in on_node and ".201.AbCdEf" not in on_node
 
 
-def test_monitoring_was_not_touched_by_looking(lab, again):
-    """Both daemons run at the end."""
+# --- the time after ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def drifted(lab, again):
+    """A colleague with an editor has been on node001: what the dry run says, what a highstate does, a second one."""
+    expected = changes_of(lab, "node001", "with an editor")
+    inside = processes(lab, "node001")
+    dry, live, second = (highstate(lab, "node001", *words) for words in (["test=True"], [], []))
+    left = {process: name for process, name in inside.items() if process not in processes(lab, "node001")}
+    return SimpleNamespace(expected=expected, dry=dry, live=live, second=second, left=left)
+
+
+def test_a_highstate_finds_nothing_to_do_on_a_node_as_debian_has_it(lab, again):
+    """Unless the conf share is not where vzctl reads: it says so, and mounts nothing over confs that may be newer."""
+    assert unlike(highstate(lab, "node002")) == {}
+    lab.on(
+        "node002",
+        "sh",
+        "-ec",
+        f"umount /etc/vz/conf; mkdir -p {ASTRAY}; mount -t nfs -o vers=3,nolock {EXPORT} {ASTRAY}",
+    )
+    found = highstate(lab, "node002")[SHARES]
+    assert (found["result"], found["changes"]) == (False, {})
+    for text in (f"mounted on {ASTRAY}, where vzctl does not look", f"'umount {ASTRAY}'"):
+        assert text in found["comment"]
+    lab.on("node002", "sh", "-ec", f"umount {ASTRAY}; rmdir {ASTRAY} {ASTRAY.rpartition('/')[0]}")
+    mended = highstate(lab, "node002")
+    assert list(mended[SHARES]["changes"]) == ["/etc/vz/conf"]
+    assert [name for name, state in mended.items() if state["result"] is not True] == []
+
+
+@pytest.mark.parametrize("state", sorted({state for _, state, *_ in DRIFTS["with an editor"].values()}))
+def test_h22_drift_is_corrected(drifted, state):
+    """The dry run tells the very changes that the highstate makes, and they are those that are due."""
+    assert drifted.live[state]["result"] is True, drifted.live[state]["comment"]
+    assert set(drifted.live[state]["changes"]) == drifted.expected[state]
+    assert drifted.dry[state]["result"] is None
+    assert drifted.dry[state]["changes"] == drifted.live[state]["changes"]
+
+
+def test_h22_a_highstate_touches_nothing_else(drifted):
+    """Nothing but what had drifted, nothing the second time, and no process in a container has noticed."""
+    assert set(unlike(drifted.live)) == set(drifted.expected)
+    assert unlike(drifted.second) == {}
+    assert drifted.left == {}
+
+
+def test_h14_after_a_power_cut_the_containers_come_back_by_themselves(lab, before, drifted):
+    """The shares are mounted before vz starts; of the confs of both nodes each one starts its own containers."""
+    lab.must("fault", "power-cut", "node001")
+    lab.must("heal")
+    wanted = {node: before[node]["running"] for node in NODES}
+    wait_for(lambda: {node: sorted(pids(lab, node)) for node in NODES} == wanted, f"{wanted}", 180)
+    now = {node: lab.ask(node, checker.PROBE) for node in NODES}
+    assert checker.check_inits(before, now) == []
+    assert checker.check_boot(lab, "node001", before["node001"], now["node001"]) == []
+
+
+def test_h30_nothing_is_cleaned_up_before_its_time(lab, moved):
+    """Committed minutes ago: no consent, and without one nothing is touched."""
+    ls = ("sh", "-c", "ls -A /vz/private")
+    then, up = lab.on("node001", *ls), pids(lab, "node001")
+    code, said = lab.salt_run("ringfree.consent", "node001")
+    assert code == 0 and not re.search(r'"consent": "[0-9a-f]', said), said
+    assert said.count("less than 14 days (ringfree:cleanup:age)") == 5, said
+    words = json.dumps({"nodes": ["node001"], "consent": "0000-0000"})
+    code, said = lab.salt_run("state.orch", "cleanup", f"pillar={words}")
+    assert code == 1 and "Nothing was touched" in said, said
+    assert (lab.on("node001", *ls), pids(lab, "node001")) == (then, up)
+
+
+def records(lab, node, before):
+    """The records of a node's containers on both stores."""
+    ctids = before[node]["running"]
+    return {store: local_side.streams(lab, node, ctids, store) for store in ("local", "nfs")}
+
+
+def roll_back(lab, node, data):
+    """A way back that has to end well; returns what it said."""
+    words = json.dumps({"nodes": [node], "data": data})
+    code, said = lab.salt_run("state.orch", "rollback", f"pillar={words}")
+    assert code == 0, said
+    return said
+
+
+def test_h21_back_without_what_was_written_on_nfs(lab, before, moved):
+    """H07: as before, byte for byte; what was written on NFS stays on the SAN, and is listed."""
+    then = records(lab, "node001", before)
+    said = roll_back(lab, "node001", "discard")
+    assert "node001 is back on local storage, 5 of 5 containers answer." in said
+    assert local_side.faults(lab, "node001", before["node001"]) == []
+    now = records(lab, "node001", before)
+    for ctid in before["node001"]["running"]:
+        assert now["local"][ctid].startswith(then["local"][ctid])
+        assert now["nfs"][ctid].startswith(then["nfs"][ctid])
+        assert len(now["nfs"][ctid]) > len(then["local"][ctid])
+        listed = f"grep -c {checker.RECORDS} $(ls -d /var/lib/ringfree/changed/*/{ctid} | tail -n 1)"
+        assert lab.on("node001", "sh", "-c", listed).split() == ["1"]
+
+
+def test_h21_back_with_what_was_written_on_nfs(lab, before, moved):
+    """Every record is in the local copy, and what it replaced is kept."""
+    lab.on("node002", "sh", "-c", "for f in /vz/nfsprivate/201/srv/*/victim.conf; do echo changed >$f; done")
+    then = records(lab, "node002", before)
+    roll_back(lab, "node002", "sync_back")
+    now = records(lab, "node002", before)
+    for ctid in before["node002"]["running"]:
+        assert now["nfs"][ctid].startswith(then["nfs"][ctid])
+        assert now["local"][ctid].startswith(now["nfs"][ctid])
+        replaced = lab.on(
+            "node002", "sh", "-c", f"cat {PRIVATE['node002']}/.ringfree-replaced/*/{ctid}/{checker.RECORDS}"
+        )
+        assert replaced.encode().startswith(then["local"][ctid])
+    assert local_side.faults(lab, "node002", before["node002"]) == []
+
+
+def test_h31_no_container_reached_beyond_its_own_tree(lab, moved):
+    """Its links were copied as links, there and back, and nothing was written where they lead."""
+    assert [lab.on(host, "cat", VICTIM) for host in HOSTS] == [f"{host}'s own\n" for host in HOSTS]
+    assert (
+        lab.on("node002", "sh", "-c", f"cat {PRIVATE['node002']}/201/srv/in.*/victim.conf").split()
+        == ["changed"] * 4
+    )
+
+
+def test_the_fleet_is_home_and_watched(lab, moved):
+    """Both daemons of the monitoring run at the end."""
     assert all("ActiveState=active" in unit for unit in monitoring(lab))

@@ -12,6 +12,7 @@ from fleet_under_test import Overlay, migrate
 from lab_client import wait_for
 
 FLEET = {"nodes": 2, "cts": 2}
+MINUTES = 5
 NODES = ("node001", "node002")
 CTIDS = (101, 102, 201, 202)
 ADDRESS = {"san1": "10.77.0.21", "san2": "10.77.0.22"}

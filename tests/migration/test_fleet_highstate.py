@@ -7,69 +7,13 @@ import shlex
 import checker
 import local_side
 import pytest
+from drift import CONFS, changes_of, highstate, processes, unlike
 from fleet_under_test import ARCHIVE, Overlay, Run, migrate, pids, start
 from lab_client import wait_for
 
 FLEET = {"nodes": 1, "cts": 3}
+MINUTES = 6
 NODE = "node001"
-FSTAB, BOOT = "The mounts come back after a reboot", "vz starts only with its store"
-SSH, DEADMAN = "The SAN can be reached over ssh", "The node does not go back by itself"
-VARIABLES, FENCE = "The variables in /etc/ringfree are right", "The fence stands"
-VZ_CONF, CONFS = "New containers are born on the share", "The containers live on the share"
-PREMOUNT, CREATE = "/etc/vz/conf/vps.premount", "/etc/vz/conf/vps.create"
-DROP_IN = "/etc/systemd/system/vz.service.d/ringfree.conf"
-MADE_LATER = r"""
-cd /vz/nfsprivate/.ringfree/owner
-printf 'node=node001\nstore=nfs\nsince=2026-02-26T02:10:00Z\ngeneration=1\ncopied=0\n' >109
-cd /etc/vz
-printf 'ONBOOT="no"\nHOSTNAME="ct109"\nOSTEMPLATE="centos-6-x86_64"\n' >conf/109.conf
-"""
-#: Hand-made, in three rounds: what a colleague with an editor, a killed commit and a careless restore leave behind. For
-#: each what was done, in /etc/vz, the state that corrects it, and what that changes.
-DRIFTS = {
-    "with an editor": {
-        "vz.conf has quota on": ("sed -i 's/^DISK_QUOTA=.*/DISK_QUOTA=\"yes\"/' vz.conf", VZ_CONF, "DISK_QUOTA"),
-        "vz.conf has other roots": ("sed -i 's#/vz/nfsroot/#/vz/root/#' vz.conf", VZ_CONF, "VE_ROOT"),
-        "the guard was left": ("echo 'DISABLED=\"yes\"' >>vz.conf", VZ_CONF, "DISABLED"),
-        "101 has lost its quota": ("sed -i /^DISK_QUOTA=/d conf/101.conf", CONFS, "101"),
-        "102 has quota on": ("sed -i 's/^DISK_QUOTA=.*/DISK_QUOTA=\"yes\"/' conf/102.conf", CONFS, "102"),
-        "the fence cannot be run": (f"chmod 0644 {PREMOUNT}", FENCE, PREMOUNT),
-        "the fence does not know the node": ("rm /etc/ringfree/node", FENCE, "/etc/ringfree/node"),
-        "a variable is missing": ("rm /etc/ringfree/nfsvzstor", VARIABLES, "nfsvzstor"),
-        "nothing is said to be mounted": ("echo 0 >/etc/ringfree/nfsmounted", VARIABLES, "nfsmounted"),
-        "everybody can read the key": ("chmod 0644 /etc/ringfree/ssh/id_ed25519", SSH, "/etc/ringfree/ssh/id_ed25519"),
-        "fstab has lost our lines": ("sed -i '/^# ringfree: m/,/^# ringfree: e/d' /etc/fstab", FSTAB, "diff"),
-        "the dead-man is armed": ("salt-call ringfree_deadman.arm 4102444800 >/dev/null", DEADMAN, "deadman"),
-    },
-    "by a killed commit": {
-        "vz.conf leads to local disk": ("sed -i 's#/vz/nfsprivate/#/vz/private/#' vz.conf", VZ_CONF, "VE_PRIVATE"),
-        "vz.conf has lost its root": ("sed -i /^VE_ROOT=/d vz.conf", VZ_CONF, "VE_ROOT"),
-        "101 would inherit its old copy": ("sed -i /^VE_PRIVATE=/d conf/101.conf", CONFS, "101"),
-        "102 has lost its layout": ("sed -i /^VE_LAYOUT=/d conf/102.conf", CONFS, "102"),
-        "103 has lost its root": ("sed -i /^VE_ROOT=/d conf/103.conf", CONFS, "103"),
-        "the fence lets everything through": (f"printf '#!/bin/sh\\nexit 0\\n' >{PREMOUNT}", FENCE, PREMOUNT),
-        "new containers get no owner": (f"rm {CREATE}", FENCE, CREATE),
-        "a variable names the other SAN": ("echo 10.77.0.22 >/etc/ringfree/nfs", VARIABLES, "nfs"),
-        "an address is missing": ("rm /etc/ringfree/nfsip.2", VARIABLES, "nfsip.2"),
-        "fstab has other options": ("sed -i '/ nfs /s/hard/soft/' /etc/fstab", FSTAB, "diff"),
-        "the dead-man left a unit": ("touch /etc/systemd/system/ringfree-deadman.service", DEADMAN, "deadman"),
-        "vz does not wait for its store": (f"rm {DROP_IN}", BOOT, DROP_IN),
-    },
-    "by a careless restore": {
-        "vz.conf is that of before": ("cp vz.conf.before-nfs vz.conf", VZ_CONF, "VE_PRIVATE", "VE_ROOT", "DISK_QUOTA"),
-        "a container was made later": (MADE_LATER, CONFS, "109"),
-        "a stopped one leads to its old copy": (
-            "vzctl stop 103 && sed -i 's#/vz/nfsprivate/#/vz/private/#' conf/103.conf", CONFS, "103",
-        ),
-        "the fence is gone": (f"rm {PREMOUNT}", FENCE, PREMOUNT),
-        "a variable is nonsense": ("echo nonsense >/etc/ringfree/nfsvzconf", VARIABLES, "nfsvzconf"),
-        "fstab names the other SAN": ("sed -i s/10.77.0.21/10.77.0.22/ /etc/fstab", FSTAB, "diff"),
-        "the dead-man left half a record": (
-            "mkdir /var/lib/ringfree/deadman && echo { >/var/lib/ringfree/deadman/record.json", DEADMAN, "deadman",
-        ),
-        "vz waits for nothing": (f"echo '[Unit]' >{DROP_IN}", BOOT, DROP_IN),
-    },
-}  # fmt: skip
 #: One highstate after the other on a node that moves, until somebody has enough; every answer of Salt is kept.
 FOR_EVER = """
 until [ -e /var/tmp/enough ]; do
@@ -88,32 +32,6 @@ def before(lab):
     return checker.remember(lab, [NODE])
 
 
-def highstate(lab, *words):
-    """Name of a state to what it returned."""
-    done = lab.run("salt", NODE, "state.apply", "--out=json", "--static", *words)
-    found = json.loads(done.stdout)[NODE]
-    assert isinstance(found, dict), found
-    return {state["__id__"]: state for state in found.values()}
-
-
-def unlike(states):
-    """The states that changed something or failed."""
-    return {
-        name: (state["result"], state["changes"], state["comment"])
-        for name, state in states.items()
-        if state["result"] is not True or state["changes"]
-    }
-
-
-def processes(lab):
-    """Every process in a container: its number and when it began."""
-    lines = lab.on(NODE, "ps", "-eo", "pid=,pidns=,lstart=,comm=").splitlines()
-    mine = {line.split()[1] for line in lines if line.split()[0] == "1"}
-    inside = (line.split() for line in lines if line.split()[1] not in mine)
-    # A container's own cron may begin and end processes; what was there must be there.
-    return {(words[0], " ".join(words[2:7])): words[7] for words in inside}
-
-
 def conf_lines(lab):
     """What the confs and vz.conf say, whatever the order of their lines."""
     return lab.on(NODE, "sh", "-c", "cd /etc/vz; for f in vz.conf conf/*.conf; do echo $f; sort $f; done")
@@ -124,30 +42,27 @@ def moved(lab, before):
     """The node on NFS; a highstate has nothing to do there."""
     run = migrate(lab)
     assert run.code == 0, str(run)
-    assert unlike(highstate(lab)) == {}
-    names = list(processes(lab).values())
+    assert unlike(highstate(lab, NODE)) == {}
+    names = list(processes(lab, NODE).values())
     assert names.count("asterisk") >= 2 and names.count("httpd") >= 3, names
     return {"before": before, "lines": conf_lines(lab)}
 
 
-@pytest.mark.parametrize("hand", DRIFTS)
+@pytest.mark.parametrize("hand", ["by a killed commit", "by a careless restore"])
 def test_h22_drift_is_corrected_under_containers_that_do_not_notice(lab, moved, hand):
     """The dry run tells the very changes; a second run has none; the same processes, no record lost."""
-    expected = {}
-    for done, state, *keys in DRIFTS[hand].values():
-        lab.on(NODE, "sh", "-ec", f"cd /etc/vz; {done}")
-        expected.setdefault(state, set()).update(keys)
-    inside = processes(lab)
-    dry = highstate(lab, "test=True")
-    live = highstate(lab)
+    expected = changes_of(lab, NODE, hand)
+    inside = processes(lab, NODE)
+    dry = highstate(lab, NODE, "test=True")
+    live = highstate(lab, NODE)
     assert {name: state["changes"] for name, state in dry.items()} == {
         name: state["changes"] for name, state in live.items()
     }
     assert {name: state["result"] for name, state in live.items()} == dict.fromkeys(live, True)
     assert {name for name, state in dry.items() if state["result"] is None} == unlike(live).keys()
     assert {name: set(changes) for name, (_, changes, _) in unlike(live).items()} == expected
-    assert unlike(highstate(lab)) == {}
-    now = processes(lab)
+    assert unlike(highstate(lab, NODE)) == {}
+    now = processes(lab, NODE)
     assert {process: name for process, name in inside.items() if process not in now} == {}
 
 
@@ -156,7 +71,7 @@ def test_h22_after_all_that_the_node_is_as_the_migration_left_it(lab, moved):
     lab.on(NODE, "rm", "/etc/vz/conf/109.conf", "/vz/nfsprivate/.ringfree/owner/109")
     lab.on(NODE, "vzctl", "start", "103")
     lab.must("salt", NODE, "ringfree_start.answer", "[103]")
-    assert unlike(highstate(lab)) == {}
+    assert unlike(highstate(lab, NODE)) == {}
     assert conf_lines(lab) == moved["lines"]
     # A line that was lost comes back at the end of its conf.
     elsewhere = "conf under the conf share is not what is on it"
@@ -169,18 +84,18 @@ def test_h22_a_conf_that_leads_a_running_container_astray_waits_for_a_word(lab, 
     right = lab.on(NODE, "cat", path)
     lab.on(NODE, "sed", "-i", "s#/vz/nfsprivate/#/vz/private/#", path)
     wrong = lab.on(NODE, "cat", path)
-    inside = processes(lab)
+    inside = processes(lab, NODE)
     for words in (["test=True"], []):
-        (name,) = unlike(highstate(lab, *words))
+        (name,) = unlike(highstate(lab, NODE, *words))
         assert name == CONFS
-    said = highstate(lab)[CONFS]["comment"]
+    said = highstate(lab, NODE)[CONFS]["comment"]
     assert "ontainer 103 runs from the share" in said and "/vz/private/103" in said
     assert lab.on(NODE, "cat", path) == wrong
     typed = re.search(r"'salt (node001 vz\.configure '.*?' 103)'", said)[1]
     lab.must("salt", *shlex.split(typed))
     assert lab.on(NODE, "cat", path) == right
-    assert unlike(highstate(lab)) == {}
-    now = processes(lab)
+    assert unlike(highstate(lab, NODE)) == {}
+    now = processes(lab, NODE)
     assert {process: name for process, name in inside.items() if process not in now} == {}
 
 
@@ -201,17 +116,17 @@ def test_a_container_that_vzctl_creates_is_born_on_the_share(lab, moved):
     assert lab.try_on(NODE, "ls", "-d", "/vz/private/150")[0] == 2
     assert "150" in lab.on("san1", "ls", "/rf-images/pbx").split()
     owner = lab.on(NODE, "cat", "/vz/nfsprivate/.ringfree/owner/150")
-    assert owner.startswith("node=node001\nstore=nfs\n") and "generation=1\n" in owner
+    assert "\nnode=node001\nstore=nfs\n" in owner and "generation=1\n" in owner
     lab.on(NODE, "vzctl", "start", "150")
     lab.must("salt", NODE, "ringfree_start.answer", "[150]")
-    inside = processes(lab)
+    inside = processes(lab, NODE)
     changes = {"150": {"DISK_QUOTA": {"old": None, "new": "no"}}}
     for words in (["test=True"], []):
-        assert {name: changes for name, (_, changes, _) in unlike(highstate(lab, *words)).items()} == {
+        assert {name: changes for name, (_, changes, _) in unlike(highstate(lab, NODE, *words)).items()} == {
             CONFS: changes
         }
-    assert unlike(highstate(lab)) == {}
-    assert inside.keys() <= processes(lab).keys()
+    assert unlike(highstate(lab, NODE)) == {}
+    assert inside.keys() <= processes(lab, NODE).keys()
     code, said = lab.salt_run("ringfree.report")
     assert code == 0 and re.search(r"node001 +150 +new +nfs +3/3", said), said
     # The customer leaves again.
@@ -219,10 +134,10 @@ def test_a_container_that_vzctl_creates_is_born_on_the_share(lab, moved):
     lab.on(NODE, "vzctl", "destroy", "150")
     changes = {"150": {"old": "on the share", "new": "destroyed"}}
     for words in (["test=True"], []):
-        assert {name: changes for name, (_, changes, _) in unlike(highstate(lab, *words)).items()} == {
+        assert {name: changes for name, (_, changes, _) in unlike(highstate(lab, NODE, *words)).items()} == {
             CONFS: changes
         }
-    assert unlike(highstate(lab)) == {}
+    assert unlike(highstate(lab, NODE)) == {}
     known = lab.on(NODE, "sh", "-c", "ls /vz/nfsprivate/.ringfree/owner; cat /etc/ringfree/on-nfs").split()
     assert "101" in known and "150" not in known
     # vzctl removes what was in there in the background.
@@ -251,7 +166,7 @@ def test_h22_highstates_all_through_a_way_back_and_a_migration(lab, moved):
     assert bad == []
     where = {next(iter(states.values()))["__sls__"] for states in told}
     assert {"ringfree.local", "ringfree.fstab"} <= where
-    assert unlike(highstate(lab)) == {}
+    assert unlike(highstate(lab, NODE)) == {}
 
 
 def test_h02_a_container_that_was_destroyed_on_the_share_does_not_come_back(lab, moved):
@@ -260,11 +175,11 @@ def test_h02_a_container_that_was_destroyed_on_the_share_does_not_come_back(lab,
     lab.on(NODE, "vzctl", "destroy", "103")
     old = lab.ask(NODE, checker.TREE, "/vz/private/103")
     lab.on(NODE, "vzctl", "create", "103", "--layout", "simfs")
-    inside = processes(lab)
+    inside = processes(lab, NODE)
     back = ("state.orch", "rollback", "pillar=" + json.dumps({"nodes": [NODE]}))
     code, said = lab.salt_run(*back)
     assert code == 1 and "containers 103 were born on the share" in said, said
-    assert inside.keys() <= processes(lab).keys()
+    assert inside.keys() <= processes(lab, NODE).keys()
     lab.on(NODE, "vzctl", "destroy", "103")
     code, said = lab.salt_run(*back)
     assert code == 0 and "2 of 2 containers answer" in said, said
@@ -272,7 +187,7 @@ def test_h02_a_container_that_was_destroyed_on_the_share_does_not_come_back(lab,
     assert sorted(pids(lab, NODE)) == [101, 102]
     assert lab.on(NODE, "sh", "-c", "ls /etc/vz/conf/103*").split() == ["/etc/vz/conf/103.conf.destroyed"]
     assert lab.ask(NODE, checker.TREE, "/vz/private/103") == old
-    assert unlike(highstate(lab)) == {}
+    assert unlike(highstate(lab, NODE)) == {}
 
 
 def answers(lab):
