@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test sweep lint bench format lab clean venv set-up
+.PHONY: help demo test test-all test-rest sweep lint bench format lab clean venv set-up
 
 PYTEST := .venv/bin/python -m pytest
 
@@ -11,11 +11,11 @@ PYTEST := .venv/bin/python -m pytest
 export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
-# Tests that need no daemons and no lab. The others have a lab for each file, three of which are up at a time: those that
-# take longest first, so that they end at about the same time.
-SIDE_BY_SIDE := tests/functional tests/lint tests/unit tests/vectors
-LONG := tests/sweep tests/migration
-ON_FLEETS := $(LONG) $(filter-out $(LONG) $(SIDE_BY_SIDE) %/support %/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
+# Each file with a fleet of the lab runs in one process, in its order, and those that take longest begin first
+# (tests/conftest.py); all others fill the gaps. A fleet waits most of its time, hence more processes than cores.
+SIDE_BY_SIDE := -n $(shell echo $$(( $$(nproc) + 1 ))) --dist loadscope --no-loadscope-reorder
+WITHOUT_FLEETS := tests/functional tests/lint tests/unit tests/vectors
+ON_FLEETS := tests/sweep tests/migration tests/lab tests/integration
 
 # Files of ours; what is installed, built or cached lies elsewhere.
 FILES := find . \( -path ./.git -o -path ./.venv -o -path ./lab/cache -o -path ./lab/run \) -prune -o -type f
@@ -24,18 +24,24 @@ YAML := -path './pillar/*.sls' -o -path '*/master.d/*.conf' -o -path '*/minion.d
 with_shebang = $(FILES) -print0 | xargs -0 awk 'FNR == 1 && /^\#!.*[\/ ]$(1)/ { print FILENAME } { nextfile }'
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: set-up ## bring a fleet up on this machine, migrate it, show the result, take it down
 	@lab/demo
 
-test: venv set-up ## everything that CI runs, except for lint
-	$(PYTEST) -n 2 $(SIDE_BY_SIDE)
-	$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder $(ON_FLEETS)
+test: venv set-up ## ten minutes: all that needs no fleet, the story from end to end on one, an adversary's night on another
+	$(PYTEST) $(SIDE_BY_SIDE) tests/story tests/adversary $(WITHOUT_FLEETS)
 
-# Some hours; SWEEP=3/10 is the third of ten parts. What `make test` ran of it is said at its end.
+test-all: test test-rest ## everything
+
+# What test-all adds: the other fleets, and many more made-up cases for the tests that Hypothesis feeds.
+test-rest: venv set-up
+	HYPOTHESIS_PROFILE=thorough $(PYTEST) $(SIDE_BY_SIDE) -m "fleet or hypothesis" $(ON_FLEETS) $(WITHOUT_FLEETS)
+
+# Some hours; SWEEP=3/10 is the third of ten parts, SWEEP=<commit> what `make test-all` chooses for that commit.
 sweep: venv set-up ## cut a node's migration and its way back short at every step, in every way
 	SWEEP=$${SWEEP:-all} $(PYTEST) tests/sweep
+	PASSES=$${PASSES:-20} $(PYTEST) tests/adversary
 
 lint: venv ## formatting and style of Python, YAML, SLS and shell
 	.venv/bin/ruff format --check . $$($(call with_shebang,python3))
@@ -43,7 +49,6 @@ lint: venv ## formatting and style of Python, YAML, SLS and shell
 	.venv/bin/yamllint --strict . $$($(FILES) \( $(YAML) \) -print)
 	.venv/bin/salt-lint $$(find salt pillar -name '*.sls' -o -name '*.jinja')
 	.venv/bin/shellcheck $$($(call with_shebang,(ba|da)?sh))
-	$(PYTEST) --quiet --no-header tests/lint/test_docstrings.py
 
 format: venv ## put Python files into their form
 	.venv/bin/ruff format . $$($(call with_shebang,python3))
