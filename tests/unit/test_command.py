@@ -149,7 +149,9 @@ def test_a_flood_is_cut_and_costs_next_to_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     result = command.run(["sh", "-c", "yes & yes bad >&2"], deadline=2)
     assert result["timed_out"]
-    at_once = 4 * command.CHUNK  # of each of two pipes before a pause: they hold one, and are filled while we read
+    at_once = (
+        4 * command.CHUNK
+    )  # of each of two pipes before a pause: they hold one, and are filled while we read
     assert result["cut"] < 2 * at_once * (2 / command.PAUSE), "read more than the pauses let through"
     for where, line in (("out", "y\n"), ("err", "bad\n")):
         assert len(result[where]) < command.LIMIT + 100
