@@ -30,13 +30,13 @@ demo: set-up ## bring a fleet up on this machine, migrate it, show the result, t
 	@lab/demo
 
 test: venv set-up ## ten minutes: all that needs no fleet, the story from end to end on one, an adversary's night on another
-	$(PYTEST) $(SIDE_BY_SIDE) tests/story tests/adversary $(WITHOUT_FLEETS)
+	$(PYTEST) $(SIDE_BY_SIDE) --walks=some tests/story tests/adversary $(WITHOUT_FLEETS)
 
 test-all: test test-rest ## everything
 
-# What test-all adds: the other fleets, and many more made-up cases for the tests that Hypothesis feeds.
+# What test-all adds: the other fleets, every case of walks, and many more made-up ones where Hypothesis makes them up.
 test-rest: venv set-up
-	HYPOTHESIS_PROFILE=thorough $(PYTEST) $(SIDE_BY_SIDE) -m "fleet or hypothesis" $(ON_FLEETS) $(WITHOUT_FLEETS)
+	HYPOTHESIS_PROFILE=thorough $(PYTEST) $(SIDE_BY_SIDE) -m "fleet or hypothesis or walk" $(ON_FLEETS) $(WITHOUT_FLEETS)
 
 # Some hours; SWEEP=3/10 is the third of ten parts, SWEEP=<commit> what `make test-all` chooses for that commit.
 sweep: venv set-up ## cut a node's migration and its way back short at every step, in every way

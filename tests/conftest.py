@@ -1,5 +1,6 @@
 """For all tests."""
 
+import gc
 import logging
 import os
 from pathlib import Path
@@ -45,8 +46,18 @@ class ByFleet(LoadScopeScheduling):
         return nodeid.split("::", 1)[0] if folder in ON_FLEETS else nodeid
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--walks",
+        choices=("some", "all"),
+        default="all",
+        help="of tests marked as a walk: three cases each (some), or every one",
+    )
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "fleet: has a fleet of the lab, or daemons, for its whole file")
+    config.addinivalue_line("markers", "walk: one sentence, at many points or with many kinds of damage")
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Stages(config))
 
@@ -63,9 +74,33 @@ def pytest_itemcollected(item):
         item.add_marker("fleet")
 
 
-def pytest_collection_modifyitems(items):
-    """The files that take longest begin first."""
+def pytest_collection_modifyitems(config, items):
+    """The files that take longest begin first; of each walk there are as many cases as were asked for."""
     items.sort(key=_rank)
+    if config.getoption("--walks") == "some":
+        left_out = _left_out(items)
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _left_out(items):
+    """All cases of walks but the first, one in the middle and the last."""
+    walks = {}
+    for item in items:
+        if item.get_closest_marker("walk"):
+            walks.setdefault((item.path, item.originalname), []).append(item)
+    return {
+        case
+        for cases in walks.values()
+        for number, case in enumerate(cases)
+        if number not in (0, len(cases) // 2, len(cases) - 1)
+    }
+
+
+def pytest_collection_finish():
+    """What is loaded by now stays: thousands of tests, and Salt; no collection of garbage looks through it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _folder(item):

@@ -213,7 +213,8 @@ def _move(minion, folder):
             names = minion.modules[function].__globals__
             assert constant in names
             names[constant] = str(folder / place)
-    minion.utils["ringfree_confine.command"].__globals__["SCRIPT"] = unconfined.__file__
+    # The programs of a fake node need the whole machine.
+    minion.utils["ringfree_confine.command"] = unconfined.command
     keep = minion.modules["ringfree_keep.modes"].__globals__
     kept = (pattern.replace("/var/lib/ringfree", "/var") for pattern in keep["KEPT"])
     keep["KEPT"] = tuple(f"{folder}{pattern}" for pattern in kept)

@@ -148,6 +148,7 @@ def test_a_copy_that_fails_leaves_the_old_marker(node):
     assert node.second("pbx/.ringfree/replica").read_text() == before
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize(
     ("piece", "line", "counts"),
     [
@@ -278,6 +279,7 @@ def test_h27_an_old_copy_is_refused_unless_it_is_accepted(node, monkeypatch):
     good(failover(node, "secondary", accept_age=True))
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize(
     ("lacking", "words"),
     [
@@ -310,6 +312,7 @@ def flip(path):
     path.write_bytes(data)
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize("name", RECORDS)
 def test_h27_a_damaged_record_of_the_other_san_is_refused_with_what_mends_it(node, name):
     flip(node.second(name))
@@ -365,6 +368,7 @@ BREAKS = {
 }
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize("what", BREAKS)
 def test_what_fails_in_the_middle_is_guarded_and_goes_on(node, what):
     """Nothing starts by itself, one sentence says what to type, and the same command ends it."""
@@ -413,6 +417,7 @@ def test_h42_a_surprise_ends_it_with_a_sentence_and_the_same_command_goes_on(nod
     assert node.running() == [101, 102, 104]
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize("what", BREAKS)
 def test_what_fails_in_the_middle_can_go_the_other_way(node, what):
     """Without a replication as long as nothing ran on the target; with one from when something did."""

@@ -71,6 +71,7 @@ def test_who_has_everything_again_moves(node):
     assert node.running() == [101, 102, 104]
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize("name", THINGS)
 def test_h38_what_is_lost_fails_the_container_and_is_there_again_at_home(node, name):
     (lost,) = THINGS[name]
@@ -208,7 +209,7 @@ def test_a_container_that_cannot_be_seen_moves_with_a_note(node):
         "What container 101 has cannot be seen from the node (its first process is not known to the node): after its "
         "start it is not compared with before."
     )
-    assert note in node.minion().modules["ringfree_preflight.look"]()["notes"]
+    assert note in node.minion().modules["ringfree_fingerprint.take"]([101, 102], test=True)["notes"]
     assert note in good(until(node, "vz.fingerprinted")())
     assert note in good(until(node, "vz.stopped")())
     node.has(101, **NOTHING)

@@ -278,6 +278,7 @@ CORRECTED = {
 PASSING = ("proc", "vz/nfsprivate.hidden", "vz/nfsprivate/.ringfree/owner/105", "run", "etc/fstab.bak")
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize("drift", CORRECTED)
 def test_h22_a_drift_is_corrected_and_nothing_else(on_nfs, drift):
     """H22: the dry run tells the very changes, the live run makes them, a second one none; nobody is disturbed."""
@@ -483,6 +484,7 @@ REPORTED = {
 }
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize("drift", REPORTED)
 def test_h22_what_needs_a_person_is_reported_and_not_touched(on_nfs, drift):
     """H02, H22, H23: a failed state with the name of the container and what to type; the files stay as they are."""

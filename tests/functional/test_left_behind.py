@@ -99,6 +99,7 @@ def is_wholly_home(node, voicemail):
     return True
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize("reason", OWN_REASONS)
 def test_h43_it_stays_down_and_its_command_brings_it_home_later(left, reason):
     comment = left.go_back(OWN_REASONS[reason])

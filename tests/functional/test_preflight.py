@@ -176,6 +176,15 @@ def test_h36_a_function_that_is_missing_hides_no_other_finding(fleet, preflight,
     assert report["loaded"]
 
 
+def test_a_key_that_is_missing_is_not_taken_for_a_function(fleet, preflight):
+    def gone():
+        raise KeyError("private")
+
+    fleet.minion().modules["ringfree_failover.between"] = gone
+    with pytest.raises(KeyError, match="private"):
+        preflight()
+
+
 def test_h36_what_the_minion_loads_of_ours_is_told(fleet, preflight, tmp_path, monkeypatch):
     """With the file of its own that lies in the way; a whole minion's answer is what the master has."""
     told = preflight()["loaded"]

@@ -45,6 +45,7 @@ ODD = {
 }
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize("point", ["prepared", "committed"])
 def test_a_vz_conf_that_nobody_can_edit_any_more_is_put_back_whole(moved, point, odd):
@@ -90,6 +91,7 @@ def test_a_way_back_from_before_anything_was_written_needs_no_vz_conf_that_can_b
     is_home(fleet)
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize("odd", ["include", "open quote", "empty", "no text", "folder"])
 @pytest.mark.parametrize("ctid", [101, 103])
 @pytest.mark.parametrize("point", ["stopped", "committed"])

@@ -423,6 +423,7 @@ def test_an_argument_too_many_or_too_few_is_refused(typed, function):
         assert "missing a required argument" in typed(function)
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize(
     ("function", "argument", "value"),
     [(*place, value) for place, values in WRONG.items() for value in values],

@@ -25,6 +25,17 @@ def moved(before):
     return before
 
 
+@pytest.fixture
+def sourcing(before):
+    """Its script sources all that is in a subdirectory; another subdirectory is used by nobody."""
+    confs = before.folder / "etc/vz/conf"
+    confs.joinpath("vps.mount").write_text('#!/bin/sh\nfor file in "${0%/*}"/helpers/*; do . "$file"; done\n')
+    for folder in ("helpers", "unused"):
+        confs.joinpath(folder).mkdir()
+        confs.joinpath(folder, "log").write_text("log() { logger mounted; }\n")
+    return before
+
+
 def found(node):
     return node.minion().modules["ringfree_scripts.unknown"]()
 
@@ -120,3 +131,30 @@ def test_h41_the_name_of_a_file_is_shown_as_text(moved):
     on_share(moved, "ve-\x1b[31m.conf-sample", "id\n")
     (said,) = found(moved)
     assert said.isprintable() and "ve-\\x1b[31m.conf-sample" in said
+
+
+HELPERS = {
+    "helpers/log": "line 1 is 'id >/root/x'",
+    "helpers/more": "this node has no such file; it begins with 'id >/root/x'",
+}
+
+
+@pytest.mark.parametrize("name", HELPERS)
+def test_h41_what_a_script_may_source_is_found_before_it_is_mounted(sourcing, name):
+    """A node that brought the same subdirectory before was there first."""
+    sourcing.san("vzconf").joinpath("helpers").mkdir()
+    on_share(sourcing, name, "id >/root/x\n")
+    (said,) = found(sourcing)
+    assert said.startswith(f"{name} on the conf share is run here as root") and HELPERS[name] in said
+
+
+@pytest.mark.parametrize("name", HELPERS)
+def test_h41_what_a_script_may_source_is_found_by_highstate(sourcing, name):
+    until(sourcing, "ringfree_nfs.variables", mounted=True)()
+    assert found(sourcing) == []
+    on_share(sourcing, name, "id >/root/x\n")
+    (said,) = found(sourcing)
+    assert said.startswith(f"{name} on the conf share is run here as root") and HELPERS[name] in said
+    on_share(sourcing, name, "log() { logger mounted; }\n")
+    on_share(sourcing, "unused/more", "id >/root/x\n")
+    assert len(found(sourcing)) == (name == "helpers/more")

@@ -28,6 +28,7 @@ def good(result):
     assert result["result"] is True, result["comment"]
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize("point", POINTS)
 def test_the_node_is_as_before_from_anywhere(moved, point):
     node = moved(point)
@@ -199,6 +200,7 @@ def test_a_dry_run_after_the_way_back_counts_no_step_of_the_old_journal(moved):
         assert (dry["result"], bool(dry["changes"])) == (None, True), state
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize("point", POINTS)
 def test_h17_without_a_readable_journal_truth_is_probed(moved, point):
     """Half a journal, anywhere in a migration: the node goes back all the same, and the file is kept for people."""
@@ -349,6 +351,7 @@ def test_h19_every_part_is_tried_although_others_fail(moved):
     assert local_side(node) == node.before
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize("surprise", [AttributeError, RecursionError, OverflowError])
 @pytest.mark.parametrize(
     "sub_step", ["_list_changes", "_vz_conf", "_unmount", "_confs", "_start", "_variables"]
@@ -820,6 +823,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_snapshot_is_refused_before_anything_is_stopped_and_can_be_let_go(moved, damage):
     node = moved("committed")
@@ -847,6 +851,7 @@ def test_a_damaged_snapshot_is_refused_before_anything_is_stopped_and_can_be_let
     assert node.running() == [101, 102, 104] and boots_as_before(node)
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("point", ["prepared", "owned by the share", "started"])
 def test_a_node_in_flight_goes_home_without_its_snapshot(moved, point, damage):

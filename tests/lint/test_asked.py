@@ -189,6 +189,7 @@ def test_every_orchestration_is_rendered_here(master):
     assert not [sls for sls in RIGHT if said(master.render(sls, RIGHT[sls]))]
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize("sls", RIGHT)
 def test_h28_no_word_reaches_the_yaml_but_as_a_value(master, sls):
     usual = shape(master.render(sls, RIGHT[sls]))
@@ -208,6 +209,7 @@ def test_h28_no_word_reaches_the_yaml_but_as_a_value(master, sls):
     check()
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize("sls", RIGHT)
 def test_h28_no_key_reaches_the_yaml(master, sls):
     @FEW
@@ -220,6 +222,7 @@ def test_h28_no_key_reaches_the_yaml(master, sls):
     check()
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize("sls", RIGHT)
 def test_h28_nothing_of_an_overridden_pillar_reaches_the_yaml_but_as_a_value(master, sls):
     usual = shape(master.render(sls, RIGHT[sls]))

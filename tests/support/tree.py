@@ -84,6 +84,7 @@ def tree(folder, steady):
 
 
 if __name__ == "__main__":
+    sys.setrecursionlimit(10_000)  # os.walk goes a level deeper for each directory, before Python 3.12
     words = sys.argv[1:]
     steady = "--steady" in words
     json.dump({folder: tree(folder, steady) for folder in words if folder != "--steady"}, sys.stdout)
