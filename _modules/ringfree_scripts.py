@@ -27,6 +27,7 @@ def unknown(there=None):
 
     The node knows the fence, and what its conf directory held before the migration.  Of scripts that belong to one
     container only those of this node's containers count; confs and samples count all, as init scripts read them all.
+    Of a subdirectory that a script names everything counts: any of it may be sourced.
 
     there : None
         The files of the share, for callers that have read them.
@@ -41,16 +42,22 @@ def unknown(there=None):
         salt node001 ringfree_scripts.unknown
     """
     mounted = __salt__["ringfree_nfs.in_use"]()["conf"]["mounted"]
-    here = __utils__["ringfree_files.read_folder"](__salt__["vz.conf_dir"]())
+    here = _read(__salt__["vz.conf_dir"]())
     if there is None:
         there = here if mounted else __salt__["cloudstor.confs_on_share"]()
     known = _before() if mounted else here
     allowed = __salt__["cloudstor.settings"]()["shares"]["conf"]["scripts"]
     found, ctids = [], __salt__["cloudstor.containers"]()
+    scripts = [
+        entry.get("data", b"")
+        for names in (known, there)
+        for name, entry in names.items()
+        if _runs_here(name, ctids)
+    ]
     for name, entry in sorted(there.items()):
         if "folder" in entry or _digest(entry) in (_digest(known.get(name, {})), allowed.get(name)):
             continue
-        if _runs_here(name, ctids) and not _is_fence(name, entry, mounted):
+        if (_runs_here(name, ctids) or _is_named(name, scripts)) and not _is_fence(name, entry, mounted):
             found.append(_sentence(name, _difference(entry, known.get(name)), entry))
         elif __utils__["ringfree_conf.is_sourced"](name):
             before = {line["text"] for line in _code(known.get(name, {}))}
@@ -59,14 +66,27 @@ def unknown(there=None):
     return found
 
 
+def _read(folder):
+    """The conf directory with its subdirectories; hidden ones do not come along to the share."""
+    read_folder = __utils__["ringfree_files.read_folder"]
+    below = [name for name, entry in read_folder(folder).items() if "folder" in entry and name[0] != "."]
+    return read_folder(folder, below=below)
+
+
 def _before():
     """What the conf directory held before the migration; nothing on a node that has no snapshot."""
-    return {} if __salt__["ringfree_snapshot.missing"]() else __salt__["ringfree_snapshot.confs"]()
+    return {} if __salt__["ringfree_snapshot.missing"]() else __salt__["ringfree_snapshot.confs"](below=True)
 
 
 def _runs_here(name, ctids):
     script = __utils__["ringfree_conf.action_script"](name)
     return bool(script) and (script["ctid"] is None or script["ctid"] in ctids)
+
+
+def _is_named(name, scripts):
+    """Whether a file lies in a subdirectory that a script of this node names."""
+    folder, slash, _ = name.partition("/")
+    return bool(slash) and any(__utils__["ringfree_mentions.lines_with"](data, folder) for data in scripts)
 
 
 def _is_fence(name, entry, mounted):

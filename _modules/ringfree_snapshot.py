@@ -126,9 +126,12 @@ def _own(data):
     return {key: values.get(key) for key in KEYS}
 
 
-def confs():
+def confs(below=False):
     """
     The files of the conf directory as they were before the migration.
+
+    below : False
+        Whether those of subdirectories are wanted as well, by names such as ``scripts/lib.sh``.
 
     Returns a dictionary, as ``ringfree_files.read_folder`` does.  Raises CommandExecutionError when the archive is
     damaged or gone; it says what to type.
@@ -141,7 +144,7 @@ def confs():
     """
     try:
         archive = _confs()
-        return __utils__["ringfree_archive.unpack"](archive, _wanted(archive))
+        return __utils__["ringfree_archive.unpack"](archive, _wanted(archive), below=below)
     except FAULTS as error:
         raise _refusal(str(error)) from error
 

@@ -45,15 +45,18 @@ def pack(folder, path):
     os.rename(temporary, path)
 
 
-def unpack(path, wanted=None):
+def unpack(path, wanted=None, below=False):
     """
-    Read the files and links of an archive that lie directly in it.
+    Read the files and links of an archive that lie directly in it, and in its subdirectories if asked.
 
     path
         The archive.
 
     wanted : None
         The SHA-256 that it must have; ``None`` when that is not known: gzip's own check sum then finds any flipped bit.
+
+    below : False
+        Whether what is in subdirectories is read as well; it has a name such as ``scripts/lib.sh``.
 
     Returns a dictionary: name to ``{"link": target}`` or ``{"data": bytes, "mode": int, "uid": int, "gid": int}``.
     Raises ValueError for an archive that is damaged, or has a member with an absolute path, with ``..``, or a link
@@ -70,9 +73,11 @@ def unpack(path, wanted=None):
             fault = _fault(member)
             if fault:
                 faults.append(f"{member.name}: {fault}")
+            elif "/" in member.name and not below:
+                continue
             elif member.issym():
                 entries[member.name] = {"link": member.linkname}
-            elif (member.isfile() or member.islnk()) and "/" not in member.name:
+            elif member.isfile() or member.islnk():
                 mode = stat.S_IMODE(member.mode)
                 entries[member.name] = {"data": content, "mode": mode, "uid": member.uid, "gid": member.gid}
     # With the check sum right, only an archive that somebody made can get as far as the last three.
