@@ -29,6 +29,9 @@ BROUGHT = "conf-share.json"  # in STATE_DIR: what this node last brought to the 
 ANY_X = 0o111
 NOBODY_LISTENS = "cloudstor.nobody_listens"
 SETTINGS = "cloudstor.settings"  # the pillar as it was checked last, in Salt's memory
+CHECKED = (
+    "cloudstor.checked"  # the journal as it was read and checked last: the same bytes are not checked again
+)
 STORES = (("nfs", "run from NFS"), ("local", "run from local storage"), ("down", "are down"))
 TREE = ("etc", ("bin", "sbin", "usr"))  # what any container's own tree has
 
@@ -129,11 +132,20 @@ def _read():
     """The journal's file as ``{"journal": dict or None, "fault": text or None}``; neither when there is none."""
     try:
         data = __utils__["ringfree_files.read"](JOURNAL)
-        if data is None:
-            return {"journal": None, "fault": None}
+    except OSError as error:
+        return {"journal": None, "fault": str(error)}
+    if data is None:
+        return {"journal": None, "fault": None}
+    if __context__.get(CHECKED, [None])[0] != data:
+        __context__[CHECKED] = [data, pickle.dumps(_checked(data))]
+    return pickle.loads(__context__[CHECKED][1])
+
+
+def _checked(data):
+    try:
         kept = __utils__["ringfree_seal.load_json"](data, __utils__["ringfree_journal.keys"]())
         fault = __utils__["ringfree_journal.fault"](kept)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         fault = str(error)
     return {"journal": None if fault else kept, "fault": fault}
 

@@ -232,9 +232,9 @@ def in_use():
 
         salt node001 ringfree_nfs.in_use
     """
-    found = {}
+    found, address = {}, server()
     for name, share in __salt__["cloudstor.settings"]()["shares"].items():
-        wanted = f"{server()}:{share['export']}"
+        wanted = f"{address}:{share['export']}"
         entry = _mounted(share["mount"])
         source = entry["source"] if entry and __utils__["ringfree_mounts.is_nfs"](entry) else None
         found[name] = {
@@ -450,12 +450,12 @@ def fstab():
 
         salt node001 ringfree_nfs.fstab
     """
-    settings = __salt__["cloudstor.settings"]()
+    settings, address = __salt__["cloudstor.settings"](), server()
     nfs, systemd = settings["nfs"], __grains__.get("init") == "systemd"
     late = f"x-systemd.mount-timeout={nfs['deadline']}" if systemd else "retry=0"
     # systemd names the mount by its path, and vz waits for that name: so without links.
     return "".join(
-        f"{server()}:{share['export']} {real(share['mount'])} nfs {nfs['options']},_netdev,nofail,{late} 0 0\n"
+        f"{address}:{share['export']} {real(share['mount'])} nfs {nfs['options']},_netdev,nofail,{late} 0 0\n"
         for share in (settings["shares"][name] for name in ("private", "root", "conf"))
     )
 
