@@ -59,9 +59,9 @@ FINDINGS = {
     "vz.conf that reads another file in": (
         (
             NODE,
-            "cp -a /etc/vz/vz.conf /root/ && echo '[ -f /etc/vz/vz.local ] && . /etc/vz/vz.local' >>/etc/vz/vz.conf",
+            "cp -a /etc/vz/vz.conf /root/vz2 && echo '[ -f /etc/vz/vz.local ] && . /etc/vz/vz.local' >>/etc/vz/vz.conf",
         ),
-        (NODE, "mv /root/vz.conf /etc/vz/vz.conf"),
+        (NODE, "mv /root/vz2 /etc/vz/vz.conf"),
         ["/etc/vz/vz.conf:", "from this line on a shell does more than set values", "DISABLED"],
     ),
     "somebody else's premount script": (
@@ -93,14 +93,14 @@ FINDINGS = {
         ["/etc/vz/conf/104.conf is immutable or append-only: 'chattr -i -a /etc/vz/conf/104.conf'"],
     ),
     "a private area with an immutable file": (
-        (NODE, "chattr +i /vz/private/103/etc/services"),
-        (NODE, "chattr -i /vz/private/103/etc/services"),
-        ["container 103 has 1 immutable or append-only files, such as /vz/private/103/etc/services"],
+        (NODE, "chattr +i /vz/private/103/root/own"),
+        (NODE, "chattr -i /vz/private/103/root/own"),
+        ["container 103 has 1 immutable or append-only files, such as /vz/private/103/root/own"],
     ),
     "a mount in a private area": (
-        (NODE, "mkdir /vz/private/105/srv/spool && mount -t tmpfs spool /vz/private/105/srv/spool"),
-        (NODE, "umount /vz/private/105/srv/spool && rmdir /vz/private/105/srv/spool"),
-        ["container 105 has spool (tmpfs) mounted on /vz/private/105/srv/spool, in its private area"],
+        (NODE, "mkdir /vz/private/105/spool && mount -t tmpfs spool /vz/private/105/spool"),
+        (NODE, "umount /vz/private/105/spool && rmdir /vz/private/105/spool"),
+        ["container 105 has spool (tmpfs) mounted on /vz/private/105/spool, in its private area"],
     ),
     "a private area that is seen elsewhere": (
         (NODE, "mkdir /srv/seen && mount --bind /vz/private/102 /srv/seen"),
@@ -129,9 +129,9 @@ FINDINGS = {
         ["0.conf on the conf share differs from this node's"],
     ),
     "a service that does not answer": (
-        (NODE, "vzctl exec 102 'pkill -STOP asterisk'"),
-        (NODE, "vzctl exec 102 'pkill -CONT asterisk'"),
-        ["container 102", "asterisk"],
+        (NODE, "vzctl exec 102 /etc/init.d/httpd stop"),
+        (NODE, "vzctl exec 102 /etc/init.d/httpd start"),
+        ["container 102", "apache", "Mend it, or exempt the container from the check"],
     ),
     "vz.conf with DISABLED for one container": (
         (NODE, "cp -a /etc/vz/conf/101.conf /root/ && echo 'DISABLED=\"no\"' >>/etc/vz/conf/101.conf"),
@@ -183,7 +183,7 @@ def with_findings(lab, overlay):
     try:
         for name, (make, undo, _) in FINDINGS.items():
             code, said = lab.try_on(make[0], "sh", "-ec", make[1])
-            if code and "chattr" in make[1]:
+            if code and "chattr: " in said and "No such file" not in said:
                 flagless.append(name)  # the file system of this machine has no flags
                 continue
             assert code == 0, f"{name}: {said}"
@@ -194,8 +194,8 @@ def with_findings(lab, overlay):
         return outcome
     finally:
         overlay.restore()
-        for _, undo in made:
-            lab.try_on(undo[0], "sh", "-c", undo[1])
+        for _, undo in reversed(made):
+            lab.on(undo[0], "sh", "-ec", undo[1])
 
 
 @pytest.mark.parametrize("name", FINDINGS)

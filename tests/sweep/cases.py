@@ -91,8 +91,13 @@ def sub_steps():
     """The names of the way back's sub-steps, when it copies back what was written."""
     module = revert_module()
     shares = {name: {"mount": f"/{name}"} for name in ("private", "root", "conf")}
-    module.__salt__ = {"cloudstor.settings": lambda: {"shares": shares}}
-    return [*(name for name, *_ in module._steps("sync_back", False, [], [])), module.NOTED, module.DISARM]
+    module.__salt__ = {
+        "cloudstor.settings": lambda: {"shares": shares},
+        "vz.conf_dir": lambda: "/conf",
+        "vz.conf_path": lambda: "/vz.conf",
+    }
+    steps = module._steps("sync_back", dead=False, on_share=[], written_to=[], looks=True)
+    return [*(name for name, *_ in steps), module.NOTED, module.DISARM]
 
 
 def points(run):

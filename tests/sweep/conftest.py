@@ -1,10 +1,5 @@
 """The cases of the sweep that the environment asks for; at the end, the command that runs the same ones again."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
 import cases
 
 
