@@ -474,6 +474,7 @@ def test_the_way_back_is_refused_while_the_node_has_containers_that_were_never_l
     assert not committed.san("pbx/.ringfree/owner/150").exists()
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize("seen", ["", "by a highstate", "by half", "without ssh", "in a first try"])
 def test_h02_the_way_back_does_not_bring_back_what_was_destroyed(committed, seen):
     """Days later, whether a highstate has seen it or not: its old copy stays as it is, and nothing starts it."""

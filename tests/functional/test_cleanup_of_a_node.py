@@ -426,6 +426,7 @@ def process(node, pid, name, target):
     place.symlink_to(target)
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize("name", ["cwd", "root", "exe", "fd/3"])
 def test_a_process_that_uses_it(committed, name):
     process(committed.node, 4711, name, committed.node.private(101) / "etc")
@@ -722,6 +723,7 @@ def kill_at(monkeypatch, number):
     return count
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize("act", ["move", "delete", "restore"])
 def test_h17_killed_anywhere(small, act):
     """At each change of the file system: nothing is lost, or deleted that was not to be, and another run ends it."""

@@ -189,6 +189,7 @@ def test_a_link_that_systemctl_left_is_taken_away(fleet, deadman):
     assert list(wants.iterdir()) == []
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 1, "deadline": 17'])
 def test_a_damaged_record_is_a_finding_and_never_not_armed(in_flight, deadman, text):
     node = in_flight("vz.stopped")

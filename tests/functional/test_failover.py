@@ -502,6 +502,7 @@ def test_h13_a_root_on_the_dead_san_is_a_living_container(node):
     assert "processes 4712" in failover(node, "secondary")["comment"]
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize(
     ("status", "root"),
     [

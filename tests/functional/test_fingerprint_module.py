@@ -102,6 +102,7 @@ def test_what_lies_in_the_own_tree_moves_with_it(node):
     good(move(node, mountinfo=on_share))
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize("who", ["Four Seasons hospice", "ct101", "101", "*"])
 def test_the_pillar_allows_what_may_be_lacking(node, who):
     node.pillar["containers"]["may_lack"] = {

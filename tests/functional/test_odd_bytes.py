@@ -98,6 +98,7 @@ def look(node, function, arguments):
         return str(error)
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize("done", [0, 11, 12, 14, len(STEPS)], ids=lambda done: f"after-{done}-steps")
 def test_what_only_looks_can_be_carried_and_shown(odd, done):
     bring(odd, done)

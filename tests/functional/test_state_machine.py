@@ -581,9 +581,7 @@ def test_any_night_ends_well(world):
     run_state_machine_as_test(
         Night,
         settings=settings(
-            max_examples=settings().max_examples
-            * 2
-            // 5,  # each takes as long as a thousand of other properties
+            max_examples=settings().max_examples // 4,  # each takes as long as a thousand of other properties
             stateful_step_count=10,
             phases=PHASES,
             suppress_health_check=list(HealthCheck),
