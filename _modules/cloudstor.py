@@ -1278,12 +1278,7 @@ def _wanted_confs(strict=True):
 
 def _subfolders():
     """The subdirectories of the conf directory: scripts keep there what they need."""
-    with os.scandir(__salt__["vz.conf_dir"]()) as listing:
-        return [
-            entry.name
-            for entry in listing
-            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
-        ]
+    return __utils__["ringfree_files.subfolders"](__salt__["vz.conf_dir"]())
 
 
 def confs_on_share():

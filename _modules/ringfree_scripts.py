@@ -68,9 +68,8 @@ def unknown(there=None):
 
 def _read(folder):
     """The conf directory with its subdirectories; hidden ones do not come along to the share."""
-    read_folder = __utils__["ringfree_files.read_folder"]
-    below = [name for name, entry in read_folder(folder).items() if "folder" in entry and name[0] != "."]
-    return read_folder(folder, below=below)
+    below = __utils__["ringfree_files.subfolders"](folder)
+    return __utils__["ringfree_files.read_folder"](folder, below=below)
 
 
 def _before():

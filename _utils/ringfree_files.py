@@ -248,6 +248,26 @@ def read_folder(path, limit=LIMIT, below=()):
     return entries
 
 
+def subfolders(path):
+    """
+    The subdirectories of a directory that have no hidden name; a link to one is none.
+
+    path
+        The directory.
+
+    Returns a list of names; empty when the directory does not exist.  Raises OSError.
+    """
+    try:
+        with os.scandir(path) as listing:
+            return [
+                entry.name
+                for entry in listing
+                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+            ]
+    except FileNotFoundError:
+        return []
+
+
 def _entry(path, limit):
     """One file, link or subdirectory for :py:func:`read_folder`; None for anything else."""
     info = os.lstat(path)

@@ -73,6 +73,13 @@ class Case:
         return {"migrate": "local", "rollback": "nfs"}[self.run]
 
     @property
+    def may_go_on(self):
+        """Whether a run that lives may still end well: before the first stop, or with nothing left of a part."""
+        steps = ringfree_journal.steps()
+        whole = self.point in (Point("start", "verified"), Point("commit", "verified"))
+        return whole or self.point.step in steps[: steps.index("stop")]
+
+    @property
     def ends(self):
         """The store that the node is on afterwards."""
         return "nfs" if self.out == "migrate" else "local"
