@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from . import boot, inside, network
+from . import boot, inside, network, own_kernel
 from .faults import FAULTS, fault, heal
 from .fleet import Lab
 from .places import DEFAULT_CTS, DEFAULT_NODES, MAX_CTS, MAX_NODES
@@ -12,6 +12,7 @@ from .setup import is_set_up, set_up
 INTERNAL = {
     "_inside": lambda words: inside.main(words[0]),
     "_boot": lambda words: boot.main(words[0]),
+    "_guest": lambda words: own_kernel.main(words[0]),
     "_keep": lambda words: network.keep(*words),
 }
 
@@ -46,6 +47,11 @@ def _parser():
         type=lambda text: text.split(","),
         metavar="NODE[,NODE]...",
         help="nodes that are laid out as by Debian's vzctl; the others are as by Red Hat's",
+    )
+    up.add_argument(
+        "--kernel-node",
+        metavar="NODE",
+        help="a node with a kernel of its own (user-mode-linux), which mounts NFS with that kernel's client",
     )
     command("down", lambda lab, options: lab.down(), "take the lab down, whatever state it is in")
     status = command("status", _status, "say what is up")
@@ -83,7 +89,7 @@ def _fault(lab, options):
 
 
 def _up(lab, options):
-    lab.up(options.nodes, options.cts, options.debian)
+    lab.up(options.nodes, options.cts, options.debian, options.kernel_node)
 
 
 def _status(lab, options):
@@ -100,5 +106,6 @@ def _status(lab, options):
         if "containers" in host:
             running = [ctid for ctid, container in host["containers"].items() if container["running"]]
             line += f"  {len(running)} of {len(host['containers'])} containers run"
+            line += "  with a kernel of its own" if host["kernel"] == "its own" else ""
         print(line)
     return 0 if status["up"] else 3

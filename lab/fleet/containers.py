@@ -3,7 +3,6 @@
 import os
 import shutil
 from collections import namedtuple
-from pathlib import Path
 
 from .shell import run
 
@@ -12,6 +11,11 @@ FIRST_NAMES = {1: "Four Seasons hospice", 2: "PBX", 3: "Epsilon", 4: "revnat", 5
 WITHOUT_ASTERISK = ("revnat", "revnat beta")
 VZ_FOLDERS = ("private", "root", "lock", "dump", "template")
 
+#: Prints the ids of the containers that run on a node.
+RUNNING = """
+cd /var/lib/vzctl/vepid 2>/dev/null || exit 0
+for id in *; do [ ! -e "/proc/$(cat "$id")/stat" ] || echo "$id"; done
+"""
 #: How a distribution's packages lay out a node: where the confs are that vzctl reads as /etc/vz/conf, and the rest.
 Layout = namedtuple("Layout", "name confs home")
 REDHAT = Layout("redhat", "/etc/sysconfig/vz-scripts", "/vz")
@@ -121,15 +125,3 @@ def conf(ctid, home):
     if kind in (2, 4):
         lines.append(f'DESCRIPTION="container {ctid}%0Aset up by hand"')
     return "\n".join(lines) + "\n"
-
-
-def init_pid(node_pid, ctid):
-    """The pid (as the node sees it) of a running container's init, or None."""
-    root = Path(f"/proc/{node_pid}/root")
-    try:
-        pid = int((root / f"var/lib/vzctl/vepid/{ctid}").read_text())
-        # The node's own /proc, seen from outside.
-        (root / f"proc/{pid}/stat").read_text()
-    except (OSError, ValueError):
-        return None
-    return pid

@@ -4,7 +4,7 @@ import os
 import shutil
 import stat
 
-from . import containers, keys
+from . import containers, keys, own_kernel
 from .inside import run_inside
 from .places import CHECKOUT, EXPORTS, LAB
 from .shell import run
@@ -143,7 +143,8 @@ def _node(place, disk, host, hosts, places, settings):
     for name, target in (("vzctl", "usr/sbin"), ("vzlist", "usr/sbin"), ("vz", "etc/init.d")):
         (disk / target).mkdir(parents=True, exist_ok=True)
         (disk / target / name).symlink_to(f"/usr/lib/openvz/{name}")
-    if settings["nfs_client"] == "fuse":
+    guest = host.name == settings.get("kernel_node")
+    if settings["nfs_client"] == "fuse" and not guest:
         shutil.copy(places["programs"] / "mount.nfs", disk / "usr/sbin/mount.nfs")
     ssh = disk / "etc/ringfree/ssh"
     keys.install(keys.client_pair(places["image"], host)[0], ssh / "id_ed25519", 0o600)
@@ -152,7 +153,10 @@ def _node(place, disk, host, hosts, places, settings):
     (ssh / "known_hosts").write_text("".join(known))
     layout = containers.layout_of(host.name, settings)
     containers.lay_out(disk, layout)
-    containers.populate(place / "vz", disk, host.number, settings["cts"], places["template"], layout)
+    home = disk / layout.home[1:] if guest else place / "vz"
+    containers.populate(home, disk, host.number, settings["cts"], places["template"], layout)
+    if guest:
+        own_kernel.install(place, host, places)
 
 
 def _known_host(san, image):
@@ -174,7 +178,7 @@ def binds(place, host, settings):
     """What is bind-mounted into the host: (source, target, read_only)."""
     if host.role == "master":
         return [[str(CHECKOUT), "/srv/ringfree", True]]
-    if host.role == "node":
+    if host.role == "node" and host.name != settings.get("kernel_node"):
         # Where OpenVZ has its own partition.
         return [[str(place / "vz"), containers.layout_of(host.name, settings).home, False]]
     return []

@@ -3,14 +3,11 @@
 Each fault is a pair of functions, break and mend, of the lab and one host. What is broken is written down in the run
 folder before it is done, so `heal` also mends what a killed command left. Mending what is whole is harmless."""
 
-import contextlib
 import json
-import os
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import network
+from . import containers, network
 from .fleet import stop_cgroup, wait_for
 from .shell import LabError
 
@@ -37,11 +34,30 @@ def _link_down(lab, host):
 
 def _link_up(lab, host):
     network.set_link(lab.keeper(), host.name, "up")
+    _reconnect(lab, host)
+
+
+def _reconnect(lab, host):
     # After a long outage TCP tries again only every minute or two, and a minion is as good as away for so long. When
     # its connection to the master is closed it makes a new one at once.
     _on(
         lab, host, "ss", "-K", "( dport = 4505 or dport = 4506 or sport = 4505 or sport = 4506 )", check=False
     )
+
+
+#: Two routes are nearer than that of the lab's network. A host that is asked for its address goes on to tell it.
+HALVES = ("10.77.0.0/25", "10.77.0.128/25")
+
+
+def _drop_packets(lab, host):
+    for half in HALVES:
+        _on(lab, host, "ip", "route", "replace", "blackhole", half)
+
+
+def _pass_packets(lab, host):
+    for half in HALVES:
+        _on(lab, host, "ip", "route", "del", "blackhole", half, check=False)
+    _reconnect(lab, host)
 
 
 # --- the NFS server --------------------------------------------------------------------------------------------------
@@ -118,38 +134,22 @@ def _power_on(lab, host):
         lab.boot(host.name)
 
 
-def _signal_unit(unit, number):
-    def act(lab, host):
-        for pid in _unit_pids(lab, host, unit):
-            # A child may go with its parent before its own turn.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-
-    return act
-
-
-def _unit_pids(lab, host, unit):
-    """Pids, as the machine has them, of a unit's processes; a container that it started is none of them."""
-    folder = lab.cgroup / host.name / "system.slice" / f"{unit}.service"
-    own = _pid_namespace(lab.pid(host.name))
-    try:
-        pids = [int(pid) for pid in (folder / "cgroup.procs").read_text().split()]
-    except FileNotFoundError:
-        return []
-    return [pid for pid in pids if _pid_namespace(pid) == own]
+#: A signal to a unit's processes; a container that it started is none of them. A child may go before its own turn.
+SIGNAL = """
+own=$(readlink /proc/self/ns/pid)
+for pid in $(cat "/sys/fs/cgroup/system.slice/$1.service/cgroup.procs" 2>/dev/null); do
+    [ "$(readlink "/proc/$pid/ns/pid")" != "$own" ] || kill -s "$2" "$pid" || [ ! -e "/proc/$pid" ] || exit 1
+done
+"""
 
 
-def _pid_namespace(pid):
-    """The pid namespace of a process; None when it is gone, or the host off."""
-    try:
-        return os.readlink(f"/proc/{pid}/ns/pid")
-    except FileNotFoundError:
-        return None
+def _signal_unit(unit, name):
+    return lambda lab, host: _on(lab, host, "sh", "-c", SIGNAL, "sh", unit, name)
 
 
 def _kill_unit(unit):
     def act(lab, host):
-        _signal_unit(unit, signal.SIGKILL)(lab, host)
+        _signal_unit(unit, "KILL")(lab, host)
         wait_for(lambda: not _is_active(lab, host, unit), f"{unit} of {host.name} to die", 10)
 
     return act
@@ -178,25 +178,22 @@ def _right_host_key(lab, host):
     _on(lab, host, "systemctl", "restart", "ssh")
 
 
-def _containers_of(lab, host):
-    return (lab.folder / host.name / "vz" / "private").glob("[0-9]*")
+def _yum(command):
+    """Make, or remove, what lets `yum` fail in every container whose private area is on the node's own disk."""
 
+    def act(lab, host):
+        private = f"{containers.layout_of(host.name, lab.require()).home}/private"
+        each = f'for etc in {private}/[0-9]*/etc; do [ ! -d "$etc" ] || {command} "$etc/yum.broken"; done'
+        _on(lab, host, "sh", "-c", each)
 
-def _yum_breaks(lab, host):
-    """`yum` fails in every container whose private area is on the node's own disk."""
-    for private in _containers_of(lab, host):
-        (private / "etc/yum.broken").touch()
-
-
-def _yum_works(lab, host):
-    for private in _containers_of(lab, host):
-        (private / "etc/yum.broken").unlink(missing_ok=True)
+    return act
 
 
 ALL = ("master", "san", "node", "mon")
 MINIONS = ("san", "node", "mon")
 FAULTS = {
     "link-down": Fault("the host's network cable is pulled", ALL, _link_down, _link_up),
+    "packets-dropped": Fault("what the host sends is lost on the way", ALL, _drop_packets, _pass_packets),
     "power-cut": Fault("the host loses power; its disk stays as it is", ALL, _power_cut, _power_on),
     "ganesha-kill": Fault("the NFS server process is killed", ("san",), _ganesha_kill, _ganesha_start),
     "ganesha-stop": Fault("the NFS server is stopped", ("san",), _ganesha_stop, _ganesha_start),
@@ -206,8 +203,8 @@ FAULTS = {
     "minion-freeze": Fault(
         "the minion's processes are stopped (SIGSTOP)",
         MINIONS,
-        _signal_unit("salt-minion", signal.SIGSTOP),
-        _signal_unit("salt-minion", signal.SIGCONT),
+        _signal_unit("salt-minion", "STOP"),
+        _signal_unit("salt-minion", "CONT"),
     ),
     "minion-kill": Fault(
         "the minion is killed", MINIONS, _kill_unit("salt-minion"), _start_unit("salt-minion")
@@ -215,7 +212,7 @@ FAULTS = {
     "master-kill": Fault(
         "the master is killed", ("master",), _kill_unit("salt-master"), _start_unit("salt-master")
     ),
-    "yum-broken": Fault("yum fails in the node's containers", ("node",), _yum_breaks, _yum_works),
+    "yum-broken": Fault("yum fails in the node's containers", ("node",), _yum("touch"), _yum("rm -f")),
 }
 
 
@@ -263,7 +260,7 @@ def heal(lab, say=print):
     """Undo all faults, the last first, and wait until the fleet is whole again."""
     faults = standing(lab)
     # First power and network: the other faults are mended by commands on running hosts.
-    first = [entry for entry in faults if entry[0] in ("power-cut", "link-down")]
+    first = [entry for entry in faults if entry[0] in ("power-cut", "link-down", "packets-dropped")]
     others = [entry for entry in faults if entry not in first]
     for name, host in [*first, *reversed(others)]:
         FAULTS[name].mends(lab, lab.host(host))

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import boot, containers, disks, network, places, setup
+from . import boot, containers, disks, network, own_kernel, places, setup
 from .hosts import Hosts
 from .shell import LabError, run
 
@@ -29,36 +29,46 @@ class Lab(Hosts):
     def call(self, name, argv, *, timeout=60, stdin=None):
         """Run a command on a host with its output captured; returns subprocess's result."""
         words = [str(self.pid_of_running(name)), str(self.cgroup / name), *map(str, argv)]
+        options = {
+            "capture_output": True,
+            "text": True,
+            "errors": "surrogateescape",
+            "timeout": timeout,
+            "input": stdin or "",
+        }
         try:
+            if self.has_own_kernel(name):
+                return own_kernel.call(self.folder / name, self.keeper(), argv, **options)
             return subprocess.run(
-                [sys.executable, "-S", str(places.LAB / "lab"), "_enter", *words],
-                capture_output=True,
-                text=True,
-                errors="surrogateescape",
-                timeout=timeout,
-                input=stdin or "",
+                [sys.executable, "-S", str(places.LAB / "lab"), "_enter", *words], **options
             )
         except subprocess.TimeoutExpired as error:
             raise LabError(f"{' '.join(words[2:])}: no end after {timeout} s") from error
 
     # --- up ------------------------------------------------------------------------------------------------------
 
-    def up(self, nodes=None, cts=None, debian=None, say=print):
+    def up(self, nodes=None, cts=None, debian=None, kernel_node=None, say=print):
         """Bring the lab up and wait until all of it works. What is up already is left alone."""
-        artefacts = setup.set_up(say)
+        if kernel_node and own_kernel.reason_against():
+            raise LabError(f"--kernel-node: {own_kernel.reason_against()}")
+        artefacts = setup.set_up(say, with_kernel=bool(kernel_node))
         with self._locked(say):
             before = self.settings()
             if before:
-                self._same_fleet(before, {"nodes": nodes, "cts": cts, "debian": debian})
+                asked = {"nodes": nodes, "cts": cts, "debian": debian, "kernel_node": kernel_node}
+                self._same_fleet(before, asked)
             fleet = {
                 "nodes": nodes or places.DEFAULT_NODES,
                 "cts": places.DEFAULT_CTS if cts is None else cts,
                 "debian": debian or [],
+                "kernel_node": kernel_node,
             }
             known = [host.name for host in places.fleet(fleet["nodes"]) if host.role == "node"]
-            strange = [name for name in fleet["debian"] if name not in known]
-            if strange and not before:
-                raise LabError(f"--debian: there is no node {', '.join(strange)}")
+            asked = {"debian": fleet["debian"], "kernel-node": [kernel_node] if kernel_node else []}
+            for option, names in asked.items():
+                strange = [name for name in names if name not in known]
+                if strange and not before:
+                    raise LabError(f"--{option}: there is no node {', '.join(strange)}")
             self._start(before or fleet, artefacts, say)
 
     def _same_fleet(self, before, asked):
@@ -114,6 +124,9 @@ class Lab(Hosts):
             disks.prepare(self.folder, host, places.fleet(settings["nodes"]), artefacts, settings)
             (place / "prepared").touch()
         (place / "pid").unlink(missing_ok=True)
+        if self.has_own_kernel(host.name):
+            own_kernel.boot(place, host, self._make_cgroup(host.name), self.keeper(), artefacts)
+            return
         boot.boot(
             {
                 "name": host.name,
@@ -190,19 +203,19 @@ class Lab(Hosts):
             return state in ("active", "failed")
 
         wait_for(settled, f"the vz service of {host.name}", 300)
-        off = [
-            ctid for ctid in containers.ctids(host.number, count) if not self.container_pid(host.name, ctid)
-        ]
+        up = self.running(host)
+        off = [ctid for ctid in containers.ctids(host.number, count) if ctid not in up]
         if state == "failed" or off:
             raise LabError(
                 f"{host.name}: the vz service is {state}, not running: {' '.join(map(str, off)) or 'none'}; "
                 f"see: lab/lab exec {host.name} -- journalctl -u vz"
             )
 
-    def container_pid(self, node, ctid):
-        """The pid of a running container's init as its node sees it, or None."""
-        pid = self.pid(node)
-        return containers.init_pid(pid, ctid) if pid else None
+    def running(self, host):
+        """The ids of the containers that run on a node."""
+        if not self.pid(host.name):
+            return set()
+        return {int(word) for word in self.call(host.name, ["sh", "-c", containers.RUNNING]).stdout.split()}
 
     def _wait_for_units(self, host):
         units = ["ssh", "nfs-ganesha"] if host.role == "san" else ["nagios", "shinken"]
@@ -252,10 +265,12 @@ class Lab(Hosts):
             entry = {"role": host.role, "address": host.address, "up": pid is not None, "pid": pid}
             if host.role == "node":
                 entry["layout"] = containers.layout_of(host.name, settings).name
+                entry["kernel"] = "its own" if self.has_own_kernel(host.name) else "the machine's"
+                running = self.running(host)
                 entry["containers"] = {
                     str(ctid): {
                         "name": containers.name_of(ctid),
-                        "running": self.container_pid(host.name, ctid) is not None,
+                        "running": ctid in running,
                     }
                     for ctid in containers.ctids(host.number, settings["cts"])
                 }

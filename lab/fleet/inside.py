@@ -59,8 +59,8 @@ def main(text):
     if pid:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 0xFF
     kernel.private_mounts()
-    root = _tree(spec)
-    _furnish(root, spec)
+    root = tree(spec)
+    furnish(root, spec)
     kernel.pivot_into(root)
     environment = dict(ENVIRONMENT)
     if spec["network"]:
@@ -72,7 +72,8 @@ def main(text):
         os._exit(127)
 
 
-def _tree(spec):
+def tree(spec):
+    """Mount the tree of SPEC; returns its path."""
     if spec["writable"]:
         kernel.bind(spec["writable"], spec["writable"])
         return spec["writable"]
@@ -86,7 +87,8 @@ def _tree(spec):
     return f"{scratch}/root"
 
 
-def _furnish(root, spec):
+def furnish(root, spec):
+    """Mount in a tree what programs expect: /proc, /dev, the binds of SPEC."""
     kernel.mount("proc", f"{root}/proc", "proc")
     kernel.mount("tmpfs", f"{root}/dev", "tmpfs", 0, "mode=755")
     for name in DEVICES:

@@ -33,6 +33,11 @@ def client_pair(image, host):
     return _ssh_pair(image, f"client-{host.name}", host.name)
 
 
+def lab_pair(image):
+    """(private, public) of the key with which the lab's own commands reach a node with a kernel of its own."""
+    return _ssh_pair(image, "lab", "lab")
+
+
 def _ssh_pair(image, name, comment):
     make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", "/keys/private"]
     return _pair(image, f"ssh-{name}", [make])

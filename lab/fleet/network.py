@@ -49,10 +49,15 @@ def batch(lines):
     run(["ip", "-batch", "-"], input="\n".join(lines) + "\n", timeout=20)
 
 
+def remove(link):
+    """Remove a link that a host left when it died; called in the lab's namespace."""
+    run(["ip", "link", "del", link], check=False)
+
+
 def plug(host, pid):
     """Connect the network namespace of PID to the bridge; called in the lab's namespace."""
     # What a host that died left is removed by the kernel a little later.
-    run(["ip", "link", "del", f"v-{host}"], check=False)
+    remove(f"v-{host}")
     batch([f"link add v-{host} type veth peer name eth0 netns {pid}", f"link set v-{host} master br0 up"])
 
 

@@ -11,7 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from . import base_layer, disks, image, keys, programs, salt_layer, template
+from . import base_layer, disks, image, keys, own_kernel, programs, salt_layer, template
 from .places import CACHE, DEFAULT_NODES, LAB, SALT_REQUIREMENTS, fleet
 from .shell import LabError
 
@@ -61,6 +61,11 @@ def artefacts():
     }
 
 
+def kernel():
+    """The path of the kernel for a node that has one of its own; made when one is asked for."""
+    return CACHE / f"kernel-{_digest(artefacts()['image'].name, LAB / 'fleet' / 'own_kernel.py')}"
+
+
 def is_set_up():
     """Whether there is nothing left to make."""
     return all(path.is_dir() for path in artefacts().values())
@@ -74,7 +79,7 @@ def _locked():
         yield
 
 
-def set_up(say=print):
+def set_up(say=print, with_kernel=False):
     """Make what is missing; returns the artefacts' paths."""
     if os.geteuid() != 0:
         raise LabError("the lab needs root: it makes namespaces, mounts and device nodes")
@@ -82,13 +87,19 @@ def set_up(say=print):
         raise LabError(
             f"{LAB}: overlayfs cannot use a path with a colon, comma or backslash; move the checkout"
         )
-    if is_set_up():
-        return artefacts()
+    if not is_set_up():
+        with _locked():
+            places = artefacts()
+            _make_all(places, say)
+            _remove_outdated(places)
+    return {**artefacts(), "kernel": _kernel(say)} if with_kernel else artefacts()
+
+
+def _kernel(say):
     with _locked():
-        places = artefacts()
-        _make_all(places, say)
-        _remove_outdated(places)
-    return places
+        image = artefacts()["image"]
+        _artefact(kernel(), lambda target, log: own_kernel.build(target, image, log), say)
+    return kernel()
 
 
 def _make_all(places, say):
@@ -157,11 +168,10 @@ def _remove_outdated(places):
     """Drop what other inputs made, unless a lab of this checkout still stands on it."""
     if (LAB / "run").is_dir() and any((LAB / "run").iterdir()):
         return
-    kept = {path.name for path in places.values()} | {
-        path.with_suffix(".log").name for path in places.values()
-    }
+    made = [*places.values(), kernel()]
+    kept = {path.name for path in made} | {path.with_suffix(".log").name for path in made}
     for path in CACHE.iterdir():
-        if path.name.split("-")[0] in places and path.name not in kept:
+        if path.name.split("-")[0] in (*places, "kernel") and path.name not in kept:
             _remove(path)
 
 

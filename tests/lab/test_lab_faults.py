@@ -97,13 +97,15 @@ def test_minions_fall_silent(whole_lab):
     assert whole_lab.sh("node002", "cat /var/lib/vzctl/vepid/*") == pids
 
 
-def test_a_process_that_goes_with_its_parent_is_no_failure(monkeypatch):
+def test_a_process_that_goes_with_its_parent_is_no_failure(tmp_path):
     """The master's workers die with it, before a signal of their own reaches them."""
     gone = subprocess.Popen(["true"])
     gone.wait()
     alive = subprocess.Popen(["sleep", "600"])
-    monkeypatch.setattr(faults, "_unit_pids", lambda *_: [gone.pid, alive.pid])
-    faults._signal_unit("salt-master", signal.SIGKILL)(None, None)
+    (tmp_path / "salt-master.service").mkdir()
+    (tmp_path / "salt-master.service/cgroup.procs").write_text(f"{gone.pid}\n{alive.pid}\n")
+    script = faults.SIGNAL.replace("/sys/fs/cgroup/system.slice", str(tmp_path))
+    subprocess.run(["sh", "-c", script, "sh", "salt-master", "KILL"], check=True)
     assert alive.wait(10) == -signal.SIGKILL
 
 
