@@ -22,8 +22,12 @@ __virtualname__ = "ringfree_failover"
 FSTAB = "/etc/fstab"
 PROC = "/proc"
 SHARES = ("conf", "root", "private")  # in the order in which they are unmounted
-QUICK = 10  # seconds for each unmount of a SAN that does not answer
-FAST = 60  # seconds for 'vzctl stop --fast'
+#: Seconds. Measured with the kernel's client and a dead SAN: an unmount takes 1 s, and what was killed is gone within
+#: 2 s once the calls that wait are ended.
+QUICK = 15  # for each unmount of a SAN that does not answer
+FAST = 30  # for 'vzctl stop --fast'
+PATIENT = 5  # until calls that wait for the SAN are ended, when what was killed does not end by itself
+ENDING = 60  # until what was killed counts as not to be ended
 
 
 def __init__(opts):
@@ -553,9 +557,12 @@ def end_by_force(source, lazily=True):
 
     For a failover, and for a way back that discards what was written on NFS; nothing else does this.
 
-    The order: a plain unmount; one by force, which ends the calls that wait, so that processes can die (the kernel's
-    client says busy and does so all the same, a client in user space is gone then); vzctl kills the containers; once
-    more by force; and at last, when every container is proved down, what is still mounted is taken out of sight.
+    The order: the conf share is unmounted, or taken out of sight, so that vzctl has confs to read; vzctl ends the
+    containers whose confs lead elsewhere by then, as it would hang on the others; what is left of their processes is
+    killed, and calls that wait for the SAN are ended by a forced unmount (the kernel's client says busy and does so all
+    the same, a client in user space is gone then).  At last, when every container is proved down, the shares are
+    unmounted.  Nothing is asked of the SAN, and nothing is forced while something else than containers and shares of
+    this node is mounted from the same file system.
 
     source
         The address of the SAN.
@@ -576,35 +583,113 @@ def end_by_force(source, lazily=True):
     """
     if __salt__["ringfree_nfs.in_use"]()["private"]["source"] and not __salt__["ringfree_nfs.silent"]():
         raise CommandExecutionError(f"{source} answers: nothing was ended by force")
-    steps = []
-    for options in ([], ["-f"]):
-        _umount(_mounted_shares(source), options, steps)
-    there = [ctid for ctid in _there() if not _is_home(ctid)]
-    commands = {ctid: ["vzctl", "stop", str(ctid), "--fast"] for ctid in there}
-    said = {}
-    for ctid, result in __utils__["ringfree_command.run_many"](
-        commands, _settings()["stop"]["workers"], FAST
-    ):
-        said[ctid] = __utils__["ringfree_command.describe"](result)
-    for point in _left(source):
-        _umount([point], ["-f"], steps)
-    alive = _alive(there, source)
-    if alive:
-        words, name = "; ".join(said.values()), __salt__["ringfree_nfs.san"](source) or "the SAN"
-        raise CommandExecutionError(
-            f"processes {_list(alive)} of containers still live on {name} ({source}), which does not answer: "
-            f"{words}. End them on the node ('kill -9'), then go on"
-        )
-    for point in _left(source) if lazily else _unreachable(source):
-        _umount([point], ["-f", "-l"], steps)
-    if not lazily:  # a root was a user of the private share, too
-        _umount(_mounted_shares(source), ["-f"], steps)
+    steps, there = [], [ctid for ctid in _there() if not _is_home(ctid)]
+    held = _free_confs(source, steps)
+    said = _stop_fast(there)
+    _end_processes(there, source, steps, said)
+    if lazily or _unreachable(source):
+        _umount([point for point in _mounted_shares(source) if point == _mount_point("root")], ["-l"], steps)
+    _unmount_dead(_mounted_shares(source), steps)
+    for point in _left(source) if lazily else []:
+        _umount([point], ["-l"], steps)
     left = [point for point in _left(source) if lazily or point not in _mounted_shares(source)]
     if left:
         raise CommandExecutionError(
             f"{', '.join(left)} is still mounted from the dead SAN: {'; '.join(steps)}"
         )
-    return f"{len(there)} containers, by force: {', '.join(steps)}"
+    return f"{len(there)} containers, by force: {', '.join(steps)}{held}"
+
+
+def _free_confs(source, steps):
+    """
+    The conf share goes first, and whoever stands in it keeps no container: vzctl needs the confs below it.
+
+    No data of a container is on it, so that it may be taken out of sight; returns who holds it then, in words.
+    """
+    conf = [point for point in _mounted_shares(source) if point == _mount_point("conf")]
+    _unmount_dead(conf, steps)
+    left = [point for point in conf if point in _mounted_shares(source)]
+    holders = [holder for point in left for holder in __salt__["ringfree_nfs.users"](point)]
+    _umount(left, ["-l"], steps)
+    return (
+        f"; the conf share that is not to be seen any more is held by process {', '.join(holders)}"
+        if holders
+        else ""
+    )
+
+
+def _stop_fast(ctids):
+    """What vzctl says of each container that it can end without looking at anything on the dead SAN."""
+    commands = {ctid: ["vzctl", "stop", str(ctid), "--fast"] for ctid in ctids if _leads_elsewhere(ctid)}
+    done = __utils__["ringfree_command.run_many"](commands, len(commands), FAST)
+    return {ctid: __utils__["ringfree_command.describe"](result) for ctid, result in done}
+
+
+def _leads_elsewhere(ctid):
+    """Whether vzctl finds everything of a container on file systems that answer: conf, private area and root."""
+    table, real = __salt__["vz.mounts"](), __salt__["ringfree_nfs.real"]
+    try:
+        conf = __salt__["vz.config"](ctid)
+        paths = [__salt__["vz.conf_dir"](), conf["private"], conf["root"]]
+        covering = [__utils__["ringfree_mounts.covering"](table, real(path)) for path in paths if path]
+    except (CommandExecutionError, ValueError):  # its conf is on the dead SAN, too
+        return False
+    return len(covering) == len(paths) and not any(map(__utils__["ringfree_mounts.is_nfs"], covering))
+
+
+def _end_processes(ctids, source, steps, said):
+    """Kill what lives of containers on a dead SAN; what does not die waits for calls, which a forced unmount ends."""
+    begun = forced = time.monotonic()
+    while alive := _kill(ctids, source):
+        now = time.monotonic()
+        if now - forced > PATIENT:
+            _umount(_mounted_shares(source) if _may_force() else [], ["-f"], steps)
+            forced = time.monotonic()
+        if now - begun > ENDING:
+            words = [*said.values(), *_said_of_strangers()]
+            name = __salt__["ringfree_nfs.san"](source) or "the SAN"
+            raise CommandExecutionError(
+                f"processes {_list(alive)} of containers still live on {name} ({source}), which does not answer, and "
+                f"do not end by 'kill -9': {'; '.join(words) or 'they wait for the SAN'}"
+            )
+        time.sleep(0.2)
+
+
+def _kill(ctids, source):
+    """Kill what lives of containers on a SAN; the ids of the processes, none when all are gone."""
+    alive = _alive(ctids, source)
+    if alive:
+        __utils__["ringfree_command.run"](["kill", "-KILL", *map(str, alive)], deadline=QUICK)
+    return alive
+
+
+def _strangers():
+    """What else is mounted from the file system of our shares, and would lose its calls: nothing of ours to end."""
+    roots = [f"{_mount_point('root')}/{ctid}" for ctid in _there()]
+    shared = {
+        point for share in SHARES for point in __salt__["ringfree_nfs.shared_with"](_mount_point(share))
+    }
+    return sorted(shared - set(roots))
+
+
+def _may_force():
+    return not _strangers()
+
+
+def _said_of_strangers():
+    points = ", ".join(_strangers())
+    return (
+        [f"nothing was unmounted by force, as {points} is of the same file system of the SAN"]
+        if points
+        else []
+    )
+
+
+def _unmount_dead(points, steps):
+    """Unmount shares in order, and what is still mounted then by force."""
+    _umount(points, [], steps)
+    left = [point for point in points if __utils__["ringfree_mounts.at"](__salt__["vz.mounts"](), point)]
+    _umount(left if _may_force() else [], ["-f"], steps)
 
 
 def _is_home(ctid):
@@ -630,9 +715,10 @@ def _unreachable(source):
 
 def _umount(points, options, steps):
     """Unmount with a short deadline, side by side; whether it did anything is read from mountinfo."""
-    commands = {point: ["umount", *options, point] for point in points}
+    umount = __salt__["ringfree_nfs.umount_command"]
+    commands = {point: umount(point, *options) for point in points}
     list(__utils__["ringfree_command.run_many"](commands, len(commands), QUICK))
-    steps += [" ".join(argv) for argv in commands.values()]
+    steps += [" ".join(["umount", *options, point]) for point in points]
 
 
 def _mounted_shares(source):
@@ -664,9 +750,11 @@ def _alive(ctids, source):
     for name in filter(str.isdigit, os.listdir(PROC)):
         try:
             with open(f"{PROC}/{name}/status", "rb") as stream:
-                words = [line.split()[1] for line in stream if line.startswith(b"envID:")]
-            if words:
-                alive = words[0] in [str(ctid).encode() for ctid in ctids]
+                said = dict(line.split()[:2] for line in stream if line.startswith((b"envID:", b"State:")))
+            if said.get(b"State:") == b"Z":  # dead, and not yet taken note of
+                continue
+            if b"envID:" in said:
+                alive = said[b"envID:"] in [str(ctid).encode() for ctid in ctids]
             else:
                 alive = _has_root_on(source, f"{PROC}/{name}/mountinfo")
         except (OSError, IndexError, ValueError):

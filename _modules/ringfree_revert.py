@@ -2,7 +2,7 @@
 The way back: from NFS, or from anywhere in between, to local storage.
 
 Every sub-step is attempted and reported, whatever became of the others; what could not be done is named with the
-command for it.  The order is that of the runbook, made safe: stop, list what was written, vz.conf, vz, unmount, confs,
+command for it.  The order is that of the runbook, made safe: stop, list what was written, vz.conf, unmount, confs, vz,
 start.
 
 A container that cannot be brought home, for a reason of its own, keeps no other one: it stays down, fenced, and the
@@ -213,14 +213,14 @@ def _steps(wanted, dead, on_share, written_to, looks):
     return [
         *steps,
         (VZ_CONF, _vz_conf, lambda: _once_written([vz_conf])),
-        (ALONE, _vz_alone, "salt-call ringfree_boot.vz_alone"),
-        ("vz is restarted", _restart, "service vz restart, with no container running"),
-        # Before the shares go: a reboot between the two would mount them again over a node that is on its way home.
+        # Before the shares go: a reboot between the two would mount them again over a node that is on its way home. And
+        # before systemd is told of anything: it looks at each mount point in fstab, for 90 s when one hangs.
         (
             "the mounts do not come back",
             fstab,
             lambda: f"remove the lines of ringfree from {FSTAB}, or {_once_written([FSTAB])}",
         ),
+        (ALONE, _vz_alone, "salt-call ringfree_boot.vz_alone"),
         (UNMOUNT, _unmount, umount),
         (CONFS, lambda: _confs(not_back), lambda: _once_written(_conf_files(conf))),
         (
@@ -228,6 +228,8 @@ def _steps(wanted, dead, on_share, written_to, looks):
             lambda: _claim([ctid for ctid in on_share if ctid not in unlisted], not_back),
             lambda: _claim_by_hand([ctid for ctid in on_share if ctid not in unlisted], not_back),
         ),
+        # With the confs of before and without the shares: its init script looks at each private area that a conf names.
+        ("vz is restarted", _restart, "service vz restart, with no container running"),
         (START, lambda: _start(not_back, left, silent), "the same rollback"),
         (ANSWER, lambda: _answer(silent), "vzctl exec CTID COMMAND"),
         ("the variables say so", _variables, "echo 0 > /etc/ringfree/nfsmounted"),
@@ -880,6 +882,9 @@ def _restart():
     up = __salt__["vz.running"]()
     if up:
         return f"not needed: containers {', '.join(map(str, up))} run"
+    hung = __salt__["ringfree_nfs.silent"]()
+    if hung:
+        raise CommandExecutionError(f"vz would hang on what does not answer: the {', '.join(hung)} share")
     __salt__["service.restart"]("vz")
     if not __salt__["service.status"]("vz"):
         raise CommandExecutionError("the vz service does not run after its restart")

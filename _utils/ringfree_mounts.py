@@ -216,6 +216,27 @@ def users(mounts: list[Mount], mountpoint: str) -> list[Mount]:
     return [m for m in mounts if m is not mount and (m["id"] in below or _shows_part_of(mounts, m, mount))]
 
 
+def sharing(mounts: list[Mount], mountpoint: str) -> list[Mount]:
+    """
+    The mounts whose waiting calls end when one is unmounted by force: those of the same file system, and their users.
+
+    Args:
+        mounts: what :func:`parse` returned.
+        mountpoint: where the mount in question is.
+
+    Returns:
+        The other mounts, in the order of the table; empty if nothing is mounted at ``mountpoint``.
+    """
+    mount = at(mounts, mountpoint)
+    if not mount:
+        return []
+    same = [m for m in mounts if m["device"] == mount["device"]]
+    found = {m["id"] for m in same}
+    for one in same:
+        found |= {user["id"] for user in users(mounts, one["mountpoint"])}
+    return [m for m in mounts if m["id"] in found and m is not mount]
+
+
 def place(mounts: list[Mount], path: str) -> dict[str, Any] | None:
     """
     Where a path lies, in words that hold in every mount namespace.

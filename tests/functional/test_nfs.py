@@ -80,7 +80,7 @@ def test_mounting_is_proved_and_done_once(fake_node, nfs, point):
     assert call == f"mount -t nfs -o {options} {PBX} {point}"
     assert nfs("unmount", point) is True
     assert nfs("unmount", point) is True
-    assert fake_node.calls("umount") == [f"umount {point}"]
+    assert fake_node.calls("umount") == [f"umount -i --no-canonicalize {point}"]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,10 @@ def test_h13_a_share_that_hangs_is_unmounted_by_force_and_never_lazily(fake_node
     nfs("mount", PBX, point)
     fake_node.rule("umount", HANGS)
     assert nfs("unmount", point) is True
-    assert fake_node.calls("umount") == [f"umount {point}", f"umount -f {point}"]
+    assert fake_node.calls("umount") == [
+        f"umount -i --no-canonicalize {point}",
+        f"umount -i --no-canonicalize -f {point}",
+    ]
 
 
 def test_h13_under_a_container_nothing_is_unmounted_by_force(fake_node, nfs, point):
@@ -154,7 +157,41 @@ def test_h13_under_a_container_nothing_is_unmounted_by_force(fake_node, nfs, poi
         CommandExecutionError, match=r"did not end within 5 s .*Mounted from it: /vz/nfsroot/101\."
     ):
         nfs("unmount", point)
-    assert fake_node.calls("umount") == [f"umount {point}"]
+    assert fake_node.calls("umount") == [f"umount -i --no-canonicalize {point}"]
+
+
+#: As the kernel's client shows exports of one file system of the server: all of them have one device.
+ONE_FILE_SYSTEM = """910 1 0:42 / {folder}/vz/nfsprivate rw - nfs 10.77.0.21:/rf-images/pbx rw,vers=3
+911 1 0:42 / {folder}/vz/nfsroot rw - nfs 10.77.0.21:/rf-images/pbxroot rw,vers=3
+"""
+ELSEWHERE = {
+    "a container's root": "912 911 0:42 / {folder}/vz/nfsroot/101 rw - nfs 10.77.0.21:/rf-images/pbx/101 rw",
+    "an OpenVZ container's root": "912 911 0:77 / {folder}/vz/nfsroot/101 rw - simfs {folder}/vz/nfsprivate/101 rw",
+    "another export": "912 1 0:42 / /mnt/backup rw - nfs 10.77.0.21:/rf-images/backup rw",
+}
+
+
+@pytest.mark.parametrize("line", ELSEWHERE.values(), ids=list(ELSEWHERE))
+def test_h13_what_shares_a_file_system_with_a_mount_in_use_is_not_unmounted_by_force(fake_node, nfs, line):
+    """It would end the waiting calls of all of them, whatever mount they came by."""
+    fake_node.pillar["nfs"]["deadline"] = 5
+    for entry in [*ONE_FILE_SYSTEM.splitlines(), line]:
+        fake_node.mount(entry.format(folder=fake_node.folder))
+    fake_node.rule("umount", HANGS)
+    (user,) = nfs("shared_with", f"{fake_node.folder}/vz/nfsroot")
+    assert user in line.format(folder=fake_node.folder)
+    with pytest.raises(CommandExecutionError, match="did not end within 5 s"):
+        nfs("unmount", f"{fake_node.folder}/vz/nfsprivate")
+    assert not [call for call in fake_node.calls("umount") if "-f" in call.split()]
+
+
+def test_h13_shares_that_nobody_uses_share_a_file_system_and_can_be_unmounted_by_force(fake_node, nfs):
+    fake_node.pillar["nfs"]["deadline"] = 5
+    for entry in ONE_FILE_SYSTEM.splitlines():
+        fake_node.mount(entry.format(folder=fake_node.folder))
+    fake_node.rule("umount", HANGS)
+    assert nfs("shared_with", f"{fake_node.folder}/vz/nfsprivate") == []
+    assert nfs("unmount", f"{fake_node.folder}/vz/nfsprivate") is True
 
 
 def test_a_busy_share_names_what_is_mounted_from_it(fake_node, nfs, point):

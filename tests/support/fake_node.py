@@ -97,6 +97,7 @@ PROGRAMS = {
         process() {
             mkdir -p $W/proc/$1
             echo "$1 ($2) S $3 $1 $1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 $born 0" > $W/proc/$1/stat
+            echo "State:	S (sleeping)" > $W/proc/$1/status
         }
         halt() {
             rm -rf $W/proc/running/$ctid $W/proc/$((20000 + ctid)) $W/proc/$((20000 + ctid))[0-9]
@@ -127,6 +128,16 @@ PROGRAMS = {
                 VEID=$ctid exec sh -c "$3" ;;
         esac
         """,
+    # What lives of a container goes with its first process; what is mounted on its root stays.
+    "kill": """
+        rule kill "$@"
+        shift
+        for pid; do
+            ctid=$((pid - 20000))
+            [ -e $W/proc/running/$ctid ] || continue
+            rm -rf $W/proc/running/$ctid $W/proc/$pid $W/proc/$pid[0-9]
+        done
+        """,
     "vzlist": """
         rule vzlist "$@"
         for path in $W/proc/running/*; do [ ! -e $path ] || echo "      ${path##*/}"; done
@@ -143,14 +154,21 @@ PROGRAMS = {
         add_mount "$id 1 0:$id / $at rw - fuse.nfs $1 rw"
         """,
     "umount": """
+        [ "$1 $2" != "-i --no-canonicalize" ] || shift 2
         rule umount "$@"
-        while [ $# -gt 1 ]; do shift; done
+        lazy=
+        while [ $# -gt 1 ]; do [ "$1" != -l ] || lazy=1; shift; done
         at=$1
+        if [ ! "$lazy" ] && grep -q "^[^ ]* [^ ]* [^ ]* [^ ]* $at/" $W/proc/mountinfo; then
+            echo "umount: $at: target is busy." >&2
+            exit 32
+        fi
         for san in $W/san/rf-images/* $W/san/rf-images/vzconf/* $W/san2/rf-images/*; do
             [ "$(readlink $san)" = "$at" ] || continue
             rm $san && mv $at $san && mv $at.hidden $at
         done
         locked sed -i "\\\\# $at #d" $W/proc/mountinfo
+        [ ! "$lazy" ] || locked sed -i "\\\\# $at/#d" $W/proc/mountinfo
         """,
     "mount.nfs": "exit 1",
     "rsync": """
