@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-rest sweep lint bench format lab clean venv set-up
+.PHONY: help demo test test-all test-rest sweep acceptance lint bench format lab clean venv set-up
 
 PYTEST := .venv/bin/python -m pytest
 
@@ -42,6 +42,10 @@ test-rest: venv set-up
 sweep: venv set-up ## cut a node's migration and its way back short at every step, in every way
 	SWEEP=$${SWEEP:-all} $(PYTEST) tests/sweep
 	PASSES=$${PASSES:-20} $(PYTEST) tests/adversary
+
+# Half an hour. Not a part of `make test-all`, which proves the same on a client in user space; CI runs test_dead_san.py.
+acceptance: venv set-up ## on a node with a kernel of its own: what only a kernel's NFS client shows
+	$(PYTEST) -rs tests/acceptance
 
 lint: venv ## formatting and style of Python, YAML, SLS and shell
 	.venv/bin/ruff format --check . $$($(call with_shebang,python3))

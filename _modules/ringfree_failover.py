@@ -28,6 +28,7 @@ QUICK = 15  # for each unmount of a SAN that does not answer
 FAST = 30  # for 'vzctl stop --fast'
 PATIENT = 5  # until calls that wait for the SAN are ended, when what was killed does not end by itself
 ENDING = 60  # until what was killed counts as not to be ended
+TRIES = 6  # of a forced unmount: a program whose call is ended holds the share until it has made its next ones in vain
 
 
 def __init__(opts):
@@ -643,10 +644,10 @@ def _end_processes(ctids, source, steps, said):
     while alive := _kill(ctids, source):
         now = time.monotonic()
         if now - forced > PATIENT:
-            _umount(_mounted_shares(source) if _may_force() else [], ["-f"], steps)
+            _umount(_ours_alone(_mounted_shares(source)), ["-f"], steps)
             forced = time.monotonic()
         if now - begun > ENDING:
-            words = [*said.values(), *_said_of_strangers()]
+            words = [*said.values(), *_said_of_strangers(_mounted_shares(source))]
             name = __salt__["ringfree_nfs.san"](source) or "the SAN"
             raise CommandExecutionError(
                 f"processes {_list(alive)} of containers still live on {name} ({source}), which does not answer, and "
@@ -663,33 +664,36 @@ def _kill(ctids, source):
     return alive
 
 
-def _strangers():
-    """What else is mounted from the file system of our shares, and would lose its calls: nothing of ours to end."""
+def _strangers(point):
+    """What else is mounted from the file system of a share, and would lose its calls: nothing of ours to end."""
     roots = [f"{_mount_point('root')}/{ctid}" for ctid in _there()]
-    shared = {
-        point for share in SHARES for point in __salt__["ringfree_nfs.shared_with"](_mount_point(share))
-    }
-    return sorted(shared - set(roots))
+    return [other for other in __salt__["ringfree_nfs.shared_with"](point) if other not in roots]
 
 
-def _may_force():
-    return not _strangers()
+def _ours_alone(points):
+    """The shares that can be unmounted by force: nobody else uses their file systems."""
+    return [point for point in points if not _strangers(point)]
 
 
-def _said_of_strangers():
-    points = ", ".join(_strangers())
+def _said_of_strangers(points):
+    others = ", ".join(sorted({other for point in points for other in _strangers(point)}))
     return (
-        [f"nothing was unmounted by force, as {points} is of the same file system of the SAN"]
-        if points
+        [f"nothing was unmounted by force, as {others} is of the same file system of the SAN"]
+        if others
         else []
     )
 
 
 def _unmount_dead(points, steps):
-    """Unmount shares in order, and what is still mounted then by force."""
+    """Unmount shares, and by force what is still mounted then, again while nobody is seen to hold it."""
     _umount(points, [], steps)
-    left = [point for point in points if __utils__["ringfree_mounts.at"](__salt__["vz.mounts"](), point)]
-    _umount(left if _may_force() else [], ["-f"], steps)
+    for turn in range(TRIES):
+        left = [point for point in points if __utils__["ringfree_mounts.at"](__salt__["vz.mounts"](), point)]
+        left = [point for point in _ours_alone(left) if not turn or not __salt__["ringfree_nfs.users"](point)]
+        if not left:
+            return
+        time.sleep(0.5 * bool(turn))
+        _umount(left, ["-f"], steps)
 
 
 def _is_home(ctid):
@@ -718,7 +722,8 @@ def _umount(points, options, steps):
     umount = __salt__["ringfree_nfs.umount_command"]
     commands = {point: umount(point, *options) for point in points}
     list(__utils__["ringfree_command.run_many"](commands, len(commands), QUICK))
-    steps += [" ".join(["umount", *options, point]) for point in points]
+    said = [" ".join(["umount", *options, point]) for point in points]
+    steps += [step for step in said if step not in steps]
 
 
 def _mounted_shares(source):

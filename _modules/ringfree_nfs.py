@@ -21,6 +21,8 @@ VARIABLES = ("nfs", "nfsip.1", "nfsip.2", "nfsmounted", "nfsvzconf", "nfsvzroot"
 PROBE = "/run/ringfree/probe"
 PROC = "/proc"
 ATTEMPT = 10  # seconds that a share has to answer one question
+#: Where in the kernel a process waits for a file server, see proc_pid_wchan(5): the NFS client, and FUSE.
+WAITS = ("rpc_", "nfs", "fuse_", "request_wait_answer")
 
 
 def __init__(opts):
@@ -396,7 +398,7 @@ def unmount(target):
         said = [f"{target} is still mounted: {said.rstrip('.')}."]
         said += [f"Mounted from it: {', '.join(on_it)}."] if on_it else []
         held = users(target)
-        said += [f"In use by process {', '.join(held)}."] if held else []
+        said += [f"In use by process {', '.join(held)}."] if held else _said_of_waiting()
         raise CommandExecutionError(" ".join(said))
     return True
 
@@ -470,6 +472,20 @@ def users(target):
     found = __utils__["ringfree_command.links"](PROC)
     pids = {pid for pid, link in found if link == point or link.startswith(f"{point}/")}
     return [f"{pid} ({_name_of(pid)})" for pid in sorted(pids, key=int)]
+
+
+def _said_of_waiting():
+    """Who may hold a mount although no link in /proc shows it: whoever is in the middle of a call to a server."""
+    waiting = []
+    for pid in filter(str.isdigit, os.listdir(PROC)):
+        try:
+            with open(f"{PROC}/{pid}/wchan", encoding="ascii", errors="replace") as stream:
+                if stream.read().startswith(WAITS):
+                    waiting.append(pid)
+        except OSError:
+            continue
+    named = ", ".join(f"{pid} ({_name_of(pid)})" for pid in sorted(waiting, key=int))
+    return [f"A call to a server keeps process {named} waiting ('kill -9' ends it)."] if named else []
 
 
 def _name_of(pid):

@@ -14,7 +14,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 TESTS = Path(__file__).resolve().parent
 #: Folders whose files have a fleet or daemons of their own; those that take longest come first.
-ON_FLEETS = ("story", "adversary", "sweep", "migration", "lab", "integration")
+ON_FLEETS = ("story", "adversary", "sweep", "acceptance", "migration", "lab", "integration")
 
 # Salt keeps early log records for a handler that its daemons configure later. In tests nothing ever does, and at the
 # end they would go to a stream that is closed by then.

@@ -476,6 +476,34 @@ def test_h13_what_hangs_on_a_dead_san_is_ended_in_order(node):
     assert not (node.folder / "vz/nfsprivate/101/etc/spool").exists()
 
 
+def test_h13_vzctl_ends_what_it_can_end_without_the_dead_san(node):
+    """The confs below the share lead to local storage, so that it has nothing to look at there."""
+    hidden = node.folder / "etc/sysconfig/vz-scripts.hidden"
+    for ctid in (101, 102, 104):
+        paths = f'VE_ROOT="{node.folder}/vz/root/{ctid}"\nVE_PRIVATE="{node.folder}/vz/private/{ctid}"\n'
+        (hidden / f"{ctid}.conf").write_text(paths)
+    kill_primary(node)
+    before = len(node.calls("vzctl stop"))
+    good(failover(node, "secondary"))
+    assert sorted(node.calls("vzctl stop")[before:]) == [f"vzctl stop {c} --fast" for c in (101, 102, 104)]
+    assert node.calls("kill") == []
+    assert node.running() == [101, 102, 104] and sources(node) == {SECOND}
+
+
+def test_h13_nothing_is_forced_while_somebody_else_uses_the_same_file_system(node):
+    """It would end the waiting calls of his mount as well; what is dead goes all the same."""
+    table = (node.folder / "proc/mountinfo").read_text().splitlines()
+    device = next(line for line in table if line.split()[4].endswith("/vz-scripts")).split()[2]
+    theirs = f"990 1 {device} / /mnt/backup rw - fuse.nfs {SERVER}:/rf-images/backup rw"
+    node.mount(theirs)
+    kill_primary(node)
+    good(failover(node, "secondary"))
+    conf = f"{node.folder}/etc/sysconfig/vz-scripts"
+    assert not [call for call in node.calls("umount") if {"-f", conf} <= set(call.split())]
+    assert theirs in (node.folder / "proc/mountinfo").read_text()
+    assert node.running() == [101, 102, 104]
+
+
 BUSY = 'case "$*" in "-l"*|*probe*) ;; *) echo busy >&2; exit 32 ;; esac'
 
 

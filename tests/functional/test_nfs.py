@@ -205,6 +205,20 @@ def test_a_busy_share_names_what_is_mounted_from_it(fake_node, nfs, point):
         nfs("unmount", point)
 
 
+def test_a_busy_share_names_who_waits_for_a_server_when_nobody_else_is_seen(fake_node, nfs, point):
+    """A program in the middle of a call holds the mount by no link."""
+    nfs("mount", PBX, point)
+    fake_node.rule("umount", "echo 'target is busy' >&2; exit 32")
+    for pid, place in {4711: "rpc_wait_bit_killable", 4712: "do_wait", 4713: "0"}.items():
+        (fake_node.folder / f"proc/{pid}").mkdir()
+        (fake_node.folder / f"proc/{pid}/wchan").write_text(place)
+        (fake_node.folder / f"proc/{pid}/comm").write_text("vzctl\n")
+    with pytest.raises(
+        CommandExecutionError, match=r"A call to a server keeps process 4711 \(vzctl\) waiting"
+    ):
+        nfs("unmount", point)
+
+
 def test_a_busy_share_names_the_processes_that_use_it(fake_node, nfs, point):
     """By links in /proc alone: a look at the share itself may hang."""
     nfs("mount", PBX, point)

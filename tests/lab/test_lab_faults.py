@@ -49,7 +49,7 @@ def test_umount_by_force_ends_the_wait(mounted):
     reader = mounted.start("exec", "node001", "--", "ls", "/mnt")
     mounted.wait_for(lambda: "ls" in mounted.sh("node001", "ps -e -o comm=").split(), "ls to hang")
     # It lets go of the reader at once; the mount is busy for as long as that takes to end.
-    mounted.sh("node001", "umount -f /mnt || timeout 10 bash -c 'until umount -f /mnt; do :; done'")
+    mounted.sh("node001", "umount -i -f /mnt || timeout 10 bash -c 'until umount -i -f /mnt; do :; done'")
     assert reader.wait(10) != 0
     reader.stdout.close()
     mounted.heal()

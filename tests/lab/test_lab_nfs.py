@@ -29,6 +29,25 @@ def test_mountinfo_shows_the_source(mounted):
     assert line == ["10.77.0.21:/rf-images/pbx", expected]
 
 
+def test_a_plain_umount_asks_a_dead_server_first(mounted):
+    """As umount.nfs does for the kernel's client; without the helper nothing is asked."""
+    mounted.fault("packets-dropped", "san1")
+    try:
+        hung = mounted.exec("node001", "timeout", "5", "umount", "/mnt", check=False)
+        assert hung.returncode == 124
+        assert (
+            mounted.exec("node001", "timeout", "5", "umount", "-i", "--no-canonicalize", "/mnt").returncode
+            == 0
+        )
+    finally:
+        mounted.heal()
+
+
+def test_a_busy_share_says_so_to_a_plain_umount(mounted):
+    said = mounted.exec("node001", "sh", "-c", "cd /mnt; umount /mnt; echo $?", check=False)
+    assert said.stdout.split() == ["16"] and "busy" in said.stderr
+
+
 def test_an_odd_container_arrives_whole(mounted, stopped):
     """rsync to the SAN over ssh, then read through NFS: both sides list the same."""
     shell = " ".join(mounted.ssh)

@@ -146,11 +146,15 @@ def check_inits(before, after):
             if [place for place, _ in where] != [node]:
                 found.append(f"container {ctid} of {node} runs on {[place for place, _ in where]}")
             for _, root in where:
-                wanted = (f"/{ctid}", f"{SERVER}:/rf-images/pbx")
-                if root["kind"] not in NFS_KINDS or (root["root"], root["source"]) != wanted:
+                if root["kind"] not in NFS_KINDS or shown(root) != f"{SERVER}:/rf-images/pbx/{ctid}":
                     found.append(f"container {ctid} has the root {root}")
         found += check_given(then, after[node])
     return found + [f"container {ctid} runs and did not run before" for ctid in places]
+
+
+def shown(mount):
+    """What an NFS mount shows; the kernel's client names the directory, one in user space the export and a root."""
+    return f"{mount['source']}/{mount['root'].strip('/')}".rstrip("/")
 
 
 def check_given(then, now):
@@ -191,15 +195,9 @@ def name_of(then, ctid):
 def check_mounts(then, now):
     """The three exports are mounted where they must be, each container's tree on its root, and nothing else of NFS."""
     found = []
-    wanted = {at: ("/", f"{SERVER}:{export}") for at, export in exports(then).items()}
-    wanted.update(
-        {f"/vz/nfsroot/{ctid}": (f"/{ctid}", f"{SERVER}:/rf-images/pbx") for ctid in then["running"]}
-    )
-    is_ = [
-        (mount["at"], (mount["root"], mount["source"]))
-        for mount in now["mounts"]
-        if mount["kind"] in NFS_KINDS
-    ]
+    wanted = {at: f"{SERVER}:{export}" for at, export in exports(then).items()}
+    wanted.update({f"/vz/nfsroot/{ctid}": f"{SERVER}:/rf-images/pbx/{ctid}" for ctid in then["running"]})
+    is_ = [(mount["at"], shown(mount)) for mount in now["mounts"] if mount["kind"] in NFS_KINDS]
     found += [
         f"{at} is mounted {is_.count((at, what))} times from {what}"
         for at, what in wanted.items()
