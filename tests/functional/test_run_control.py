@@ -197,7 +197,10 @@ def test_h18_a_holder_that_is_gone_holds_nothing(fleet, run, other):
 
 def test_h16_copies_that_were_left_behind_are_ended_and_vzctl_is_not(fleet, left, decoy):
     copy = left("rsync", "-aHAXSx", "/vz/private/101/", "10.77.0.21:/rf-images/pbx/101/")
-    calls = [left("vzctl", "stop", "101"), left("python3", str(left.bin / "vzctl"), "start", "102")]
+    in_python = left.bin / "in-python/vzctl"
+    in_python.parent.mkdir()
+    in_python.write_text(f"open({str(left.bin / 'nobody-writes')!r}).read()\n")
+    calls = [left("vzctl", "stop", "101"), left("python3", str(in_python), "start", "102")]
     strangers = [decoy("rsync", "-a", "/home", "backup:"), decoy("cat", "/etc/rsyncd.conf")]
     busy = fleet.minion().modules["ringfree_revert.busy"]()
     assert set(busy) == {copy, *calls}
