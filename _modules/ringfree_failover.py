@@ -612,11 +612,9 @@ def _free_confs(source, steps):
     left = [point for point in conf if point in _mounted_shares(source)]
     holders = [holder for point in left for holder in __salt__["ringfree_nfs.users"](point)]
     _umount(left, ["-l"], steps)
-    return (
-        f"; the conf share that is not to be seen any more is held by process {', '.join(holders)}"
-        if holders
-        else ""
-    )
+    if not holders:
+        return ""
+    return f"; the conf share, which is out of sight now, is held by process {', '.join(holders)}"
 
 
 def _stop_fast(ctids):
@@ -651,7 +649,8 @@ def _end_processes(ctids, source, steps, said):
             name = __salt__["ringfree_nfs.san"](source) or "the SAN"
             raise CommandExecutionError(
                 f"processes {_list(alive)} of containers still live on {name} ({source}), which does not answer, and "
-                f"do not end by 'kill -9': {'; '.join(words) or 'they wait for the SAN'}"
+                f"do not end by 'kill -9': {'; '.join(words) or 'they wait for it in the kernel'}. Restart the node, "
+                f"where nothing starts by itself now, and type the same again"
             )
         time.sleep(0.2)
 
@@ -676,12 +675,9 @@ def _ours_alone(points):
 
 
 def _said_of_strangers(points):
-    others = ", ".join(sorted({other for point in points for other in _strangers(point)}))
-    return (
-        [f"nothing was unmounted by force, as {others} is of the same file system of the SAN"]
-        if others
-        else []
-    )
+    others = sorted({other for point in points for other in _strangers(point)})
+    said = f"nothing was unmounted by force, as {', '.join(others)} is of the same file system of the SAN"
+    return [said] if others else []
 
 
 def _unmount_dead(points, steps):
@@ -719,7 +715,7 @@ def _unreachable(source):
 
 def _umount(points, options, steps):
     """Unmount with a short deadline, side by side; whether it did anything is read from mountinfo."""
-    umount = __salt__["ringfree_nfs.umount_command"]
+    umount = __utils__["ringfree_mounts.umount_command"]
     commands = {point: umount(point, *options) for point in points}
     list(__utils__["ringfree_command.run_many"](commands, len(commands), QUICK))
     said = [" ".join(["umount", *options, point]) for point in points]

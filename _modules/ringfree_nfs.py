@@ -390,9 +390,10 @@ def unmount(target):
     deadline = __salt__["cloudstor.settings"]()["nfs"]["deadline"]
     point, table = real(target), __salt__["vz.mounts"]()
     on_it = [mount["mountpoint"] for mount in __utils__["ringfree_mounts.users"](table, point)]
-    result = __utils__["ringfree_command.run"](umount_command(point), deadline=deadline)
+    run, umount = __utils__["ringfree_command.run"], __utils__["ringfree_mounts.umount_command"]
+    result = run(umount(point), deadline=deadline)
     if result["timed_out"] and _mounted(target) and not shared_with(point):
-        result = __utils__["ringfree_command.run"](umount_command(point, "-f"), deadline=deadline)
+        result = run(umount(point, "-f"), deadline=deadline)
     if _mounted(target):
         said = __utils__["ringfree_command.describe"](result)
         said = [f"{target} is still mounted: {said.rstrip('.')}."]
@@ -401,30 +402,6 @@ def unmount(target):
         said += [f"In use by process {', '.join(held)}."] if held else _said_of_waiting()
         raise CommandExecutionError(" ".join(said))
     return True
-
-
-def umount_command(point, *options):
-    """
-    The command that unmounts an export without asking its server for anything.
-
-    With the helper umount.nfs it takes 11 s to fail to tell a dead server of it (nfs-utils 2.6.2), and a look at the
-    path hangs; without both it takes 1 s.  See umount(8): both options are there since util-linux 2.17.
-
-    point
-        The mount point, without links.
-
-    options
-        Further options: ``-f``, ``-l``.
-
-    Returns an argument list.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt node001 ringfree_nfs.umount_command /vz/nfsprivate -f
-    """
-    return ["umount", "-i", "--no-canonicalize", *options, point]
 
 
 def shared_with(target):

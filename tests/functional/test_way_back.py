@@ -5,6 +5,7 @@ import shutil
 import subprocess
 
 import pytest
+import ringfree_fstab
 from edited import edit
 from fake_node import FENCE
 from left_points import FSTAB, POINTS, local_side
@@ -181,6 +182,25 @@ def test_a_node_that_never_moved_has_nothing_to_go_back_from(fleet):
         result = revert(fleet, test=test)
         assert (result["result"], result["changes"]) == (True, {})
     assert fleet.tree() == before
+
+
+def test_h13_systemd_and_vz_are_told_when_nothing_leads_to_the_share_any_more(moved):
+    """systemd looks at each mount point in fstab, vz at each private area in a conf: with a dead SAN both hang."""
+    node = moved("committed")
+    fstab = node.folder / "etc/fstab"
+    line = b"10.77.0.21:/rf-images/pbx /vz/nfsprivate nfs hard 0 0"
+    fstab.write_bytes(FSTAB.encode() + b"%b\n%b\n%b\n" % (ringfree_fstab.BEGIN, line, ringfree_fstab.END))
+    node.rule("systemctl.daemon-reload", "cp $W/etc/fstab $W/at-reload")
+    seen = []
+
+    def restart(name):
+        seen.append((name, node.conf(101).read_text(), mounted(node)))
+
+    node.restart = restart
+    good(revert(node, "discard"))
+    assert (node.folder / "at-reload").read_text() == FSTAB
+    ((name, conf, table),) = seen
+    assert name == "vz" and "nfs" not in conf + table
 
 
 def test_a_node_can_be_moved_again_after_the_way_back(moved):

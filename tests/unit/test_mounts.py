@@ -162,6 +162,19 @@ def test_of_two_exports_on_one_server_disk_only_the_own_containers_count():
     assert [m["id"] for m in mounts.users(whole, "/vz/nfsroot")] == [60]
 
 
+def test_one_file_system_is_shared_by_exports_containers_and_mounts_of_others():
+    """Of the kernel's client; simfs has a device of its own, and shows a directory of the store."""
+    second = "51 40 0:45 / /vz/nfsroot rw - nfs 10.77.0.21:/rf-images/pbxroot rw,vers=3"
+    backup = "52 22 0:45 / /mnt/backup rw - nfs 10.77.0.21:/rf-images/backup rw,vers=3"
+    strange = "53 22 0:46 / /mnt/other rw - nfs 10.77.0.22:/rf-images/pbx rw,vers=3"
+    simfs = "61 51 0:33 / /vz/nfsroot/102 rw - simfs /vz/nfsprivate/102 rw"
+    whole = table(ROOT, VZ, KERNEL_NFS, second, backup, strange, KERNEL_ROOT, simfs)
+    for point, own in (("/vz/nfsprivate", 50), ("/vz/nfsroot", 51)):
+        assert [m["id"] for m in mounts.sharing(whole, point)] == sorted({50, 51, 52, 60, 61} - {own})
+    assert mounts.sharing(whole, "/mnt/other") == []
+    assert mounts.sharing(whole, "/vz/nowhere") == []
+
+
 def test_simfs_uses_the_store_that_its_path_lies_on():
     simfs = "60 40 0:33 / /vz/root/101 rw - simfs /vz/nfsprivate/101 rw"
     assert [m["id"] for m in mounts.users(table(ROOT, VZ, FUSE_NFS, simfs), "/vz/nfsprivate")] == [60]
