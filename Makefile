@@ -43,7 +43,7 @@ sweep: venv set-up ## cut a node's migration and its way back short at every ste
 	SWEEP=$${SWEEP:-all} $(PYTEST) tests/sweep
 	PASSES=$${PASSES:-20} $(PYTEST) tests/adversary
 
-# Half an hour. Not a part of `make test-all`, which proves the same on a client in user space; CI runs test_dead_san.py.
+# An hour. Not a part of `make test-all`, which proves the same on a client in user space; CI runs test_dead_san.py.
 acceptance: venv set-up ## on a node with a kernel of its own: what only a kernel's NFS client shows
 	$(PYTEST) -rs tests/acceptance
 

@@ -657,10 +657,12 @@ def _end_processes(ctids, source, steps, said):
 
 def _kill(ctids, source):
     """Kill what lives of containers on a SAN; the ids of the processes, none when all are gone."""
-    alive = _alive(ctids, source)
-    if alive:
-        __utils__["ringfree_command.run"](["kill", "-KILL", *map(str, alive)], deadline=QUICK)
-    return alive
+    alive, born = _alive(ctids, source), __utils__["ringfree_command.born"]
+    # Those that were looked at first may be gone by now, and their numbers be somebody else's.
+    same = [pid for pid, birth in sorted(alive.items()) if born(pid) == birth]
+    if same:
+        __utils__["ringfree_command.run"](["kill", "-KILL", *map(str, same)], deadline=QUICK)
+    return sorted(alive)
 
 
 def _strangers(point):
@@ -746,9 +748,12 @@ def _alive(ctids, source):
     OpenVZ's kernel names the container in /proc/PID/status; elsewhere the file system that is the root of the process
     tells, and not only the name of its source, which whoever mounts something chooses.  Neither question touches a file
     on the SAN.
+
+    Returns a dictionary: process id to when it was born, read before anything else of it.
     """
-    found = []
+    found = {}
     for name in filter(str.isdigit, os.listdir(PROC)):
+        birth = __utils__["ringfree_command.born"](name)
         try:
             with open(f"{PROC}/{name}/status", "rb") as stream:
                 said = dict(line.split()[:2] for line in stream if line.startswith((b"envID:", b"State:")))
@@ -761,8 +766,8 @@ def _alive(ctids, source):
         except (OSError, IndexError, ValueError):
             continue
         if alive:
-            found.append(int(name))
-    return sorted(found)
+            found[int(name)] = birth
+    return found
 
 
 def _has_root_on(source, mountinfo):

@@ -490,6 +490,15 @@ def test_h13_vzctl_ends_what_it_can_end_without_the_dead_san(node):
     assert node.running() == [101, 102, 104] and sources(node) == {SECOND}
 
 
+def test_h13_a_number_that_is_somebody_elses_by_now_is_not_killed(node, monkeypatch):
+    """A process of a container was seen and has ended since; the kernel has given its number away."""
+    kill_primary(node)
+    births = iter(range(10**6))
+    monkeypatch.setitem(node.minion().utils, "ringfree_command.born", lambda pid: next(births))
+    assert "still live on primary" in failover(node, "secondary")["comment"]
+    assert node.calls("kill") == []
+
+
 def test_h13_nothing_is_forced_while_somebody_else_uses_the_same_file_system(node):
     """It would end the waiting calls of his mount as well; what is dead goes all the same."""
     table = (node.folder / "proc/mountinfo").read_text().splitlines()
