@@ -22,6 +22,7 @@ STORE = "/vz/nfsprivate"
 PILLAR = (
     ("    node: ''", "    node: node001"),
     ("    every: 900", "    every: 86400"),
+    ("    max_age: 3600", "    max_age: 90000"),
     ("    deadline: 60", "    deadline: 20"),
     ("    timeout: 600", "    timeout: 20"),
 )
