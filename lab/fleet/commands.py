@@ -4,7 +4,7 @@ import argparse
 import json
 
 from . import boot, inside, network, own_kernel
-from .faults import FAULTS, fault, heal
+from .faults import FAULTS, fault, heal, power_on
 from .fleet import Lab
 from .places import DEFAULT_CTS, DEFAULT_NODES, MAX_CTS, MAX_NODES
 from .setup import is_set_up, set_up
@@ -56,7 +56,7 @@ def _parser():
     command("down", lambda lab, options: lab.down(), "take the lab down, whatever state it is in")
     status = command("status", _status, "say what is up")
     status.add_argument("--json", action="store_true")
-    start = command("boot", lambda lab, options: lab.boot(options.host), "boot a host that is off")
+    start = command("boot", lambda lab, options: power_on(lab, options.host), "boot a host that is off")
     start.add_argument("host", metavar="HOST")
     broken = command("fault", _fault, "break something")
     broken.add_argument("name", metavar="NAME", help=", ".join(FAULTS))

@@ -256,6 +256,12 @@ def fault(lab, name, host_names):
             kind.breaks(lab, host)
 
 
+def power_on(lab, name):
+    """Boot a host that is off; with that it has its power again, and can lose it once more."""
+    lab.boot(name)
+    _write(lab, [entry for entry in standing(lab) if entry != ["power-cut", name]])
+
+
 def heal(lab, say=print):
     """Undo all faults, the last first, and wait until the fleet is whole again."""
     faults = standing(lab)

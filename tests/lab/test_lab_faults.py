@@ -150,6 +150,19 @@ def test_power_cut_of_a_node(mounted_at_boot):
     assert 0 < was_mounted < vz_began
 
 
+def test_a_host_that_was_booted_can_lose_its_power_again(whole_lab):
+    """Without a `heal` in between, which would mend what else is broken."""
+    lab = whole_lab
+    try:
+        for _ in range(2):
+            lab.fault("power-cut", "mon001")
+            assert not lab.status()["hosts"]["mon001"]["up"]
+            lab.command("boot", "mon001")
+            assert lab.status()["hosts"]["mon001"]["up"]
+    finally:
+        lab.heal()
+
+
 def test_yum_broken(whole_lab):
     whole_lab.fault("yum-broken", "node001")
     done = whole_lab.vzctl(101, "exec2", "yum makecache", check=False)

@@ -45,14 +45,26 @@ def given(pid):
     for file in ("cgroup", "oom_score_adj"):
         with open(f"/proc/{pid}/{file}", encoding="latin-1") as stream:
             found[file] = stream.read()
-    with open(f"/proc/{pid}/limits", encoding="latin-1") as stream:
-        for name, soft, hard in re.findall(r"^(Max .+?)  +(\S+) +(\S+)", stream.read(), re.M):
-            found[name] = [soft, hard if may_raise_limits() else "as it was"]
+    host = limits(1)
+    for name, (soft, hard) in limits(pid).items():
+        found[name] = [soft, hard if may_raise_limits() else "as it was"]
+        # A kernel reckons these from the memory that it finds at its start, which is never quite the same.
+        if name in ("Max processes", "Max pending signals") and (soft, hard) == host[name]:
+            found[name] = "those of the host's first process"
     with open(f"/proc/{pid}/status", encoding="latin-1") as stream:
         found["umask"] = re.search(r"^Umask:\s+(.*)$", stream.read(), re.M)[1]
     found["nice"] = os.getpriority(os.PRIO_PROCESS, int(pid))
     found["processors"] = sorted(os.sched_getaffinity(int(pid)))
     return found
+
+
+def limits(pid):
+    """The limits of a process: name to soft and hard one."""
+    with open(f"/proc/{pid}/limits", encoding="latin-1") as stream:
+        return {
+            name: (soft, hard)
+            for name, soft, hard in re.findall(r"^(Max .+?)  +(\S+) +(\S+)", stream.read(), re.M)
+        }
 
 
 def may_raise_limits():
