@@ -59,7 +59,7 @@ def _must(*argv, deadline=QUICK):
 
 def _mount_points(shares=SHARES):
     """Where shares are mounted, as systemd and /proc/mounts name it: neither follows a link."""
-    declared = __salt__["cloudstor.settings"]()["shares"]
+    declared = __salt__["ringfree_settings.get"]()["shares"]
     return [__salt__["ringfree_nfs.real"](declared[share]["mount"]) for share in shares]
 
 
@@ -131,7 +131,7 @@ def _wanted_files():
     """What makes vz wait, for the scheduler of this node: path to text and mode."""
     mounts = _mount_points()
     if salt.utils.systemd.booted(__context__):
-        parallel = __salt__["cloudstor.settings"]()["start"]["workers"]
+        parallel = __salt__["ringfree_settings.get"]()["start"]["workers"]
         return {DROP_IN: (__utils__["ringfree_boot.drop_in"](mounts, parallel).encode(), 0o644)}
     return {INIT_SCRIPT: (__utils__["ringfree_boot.init_script"](mounts, MARKS, BOOT_SET).encode(), 0o755)}
 
@@ -232,7 +232,7 @@ def waiting():
 
         salt node001 ringfree_boot.waiting
     """
-    if __salt__["cloudstor.state"]() != "nfs":
+    if __salt__["ringfree_journal.state"]() != "nfs":
         return None
     kept = _kept()
     if kept or __salt__["service.status"]("vz") or not _never_started():
@@ -301,9 +301,9 @@ def bring_up(test=False):
     test : False
         Only say what would be done.
 
-    Returns ``{"mounted": [path], "vz": bool, "started": [id], "left": {id: why}, "now": one sentence}``; ``vz`` says
-    whether it was started.  Raises CommandExecutionError when the node is not committed to NFS, a share cannot be
-    mounted (nothing is started then), or a container does not start or answer.
+    Returns ``{"mounted": [path], "vz": bool, "started": [id], "left": {id: why}, "note": text}``; ``vz`` says whether
+    it was started, ``note`` what stays to be done.  Raises CommandExecutionError when the node is not committed to NFS,
+    a share cannot be mounted (nothing is started then), or a container does not start or answer.
 
     CLI Example:
 
@@ -311,14 +311,14 @@ def bring_up(test=False):
 
         salt node001 ringfree_boot.bring_up
     """
-    now = __salt__["cloudstor.state"]()
+    now = __salt__["ringfree_journal.state"]()
     if now != "nfs":
         raise CommandExecutionError(
             f"the node is not committed to NFS, its journal says {now}; nothing was done"
         )
     waits = waiting()
     missing = [share for share in SHARES if not __salt__["ringfree_nfs.in_use"]()[share]["mounted"]]
-    done = {"mounted": _mount_points(missing), "vz": False, "started": [], "left": {}, "now": ""}
+    done = {"mounted": _mount_points(missing), "vz": False, "started": [], "left": {}, "note": ""}
     if not test:
         __salt__["ringfree_run.hold"]("bringing the node up")
     try:
@@ -332,7 +332,6 @@ def bring_up(test=False):
         _start_vz(done["vz"])
         _start(_todo(waits, done), done)
         os.unlink(BOOT_SET)
-        done["now"] = __salt__["cloudstor.whereabouts"]()
         return done
     finally:
         if not test:
@@ -343,9 +342,8 @@ def _rested(done, missing, test):
     """Nothing waits: at most a share is mounted."""
     if not test:
         _mount(missing)
-        done["now"] = __salt__["cloudstor.whereabouts"]()
         if not __salt__["service.status"]("vz"):
-            done["now"] += " vz was stopped since the node booted: 'service vz start' on the node starts it."
+            done["note"] = "vz was stopped since the node booted: 'service vz start' on the node starts it."
     return done
 
 
@@ -372,13 +370,13 @@ def _mount(missing):
 
 def _start_vz(wanted):
     """Start vz without its containers, which are started one after the other later; DISABLED keeps it from them."""
-    held = __salt__["cloudstor.journal"]()["facts"].get(HELD)
+    held = __salt__["ringfree_journal.read"]()["facts"].get(HELD)
     if wanted:
         if not held and __salt__["ringfree_guard.unguard"](test=True):
             raise CommandExecutionError(
                 'vz.conf says DISABLED="yes", by somebody who wants no container to start; nothing was started'
             )
-        __salt__["cloudstor.remember"](HELD, True)
+        __salt__["ringfree_journal.remember"](HELD, True)
         __salt__["vz.configure"]({"DISABLED": "yes"})
         __salt__["service.start"]("vz")
         if not __salt__["service.status"]("vz"):
@@ -389,14 +387,14 @@ def _start_vz(wanted):
     # Also what an earlier call left when it was cut short here.
     if wanted or held:
         __salt__["ringfree_guard.unguard"]()
-        __salt__["cloudstor.remember"](HELD, False)
+        __salt__["ringfree_journal.remember"](HELD, False)
 
 
 def _todo(waits, done):
     """The containers to start, in their order; what this node may not start is left with a reason."""
-    known, me = __salt__["ringfree_owner.note"](), __salt__["cloudstor.node"]()
+    known, me = __salt__["ringfree_owner.note"](), __opts__["id"]
     confs = {ctid: __salt__["vz.config"](ctid) for ctid in __salt__["vz.containers"]()}
-    shared = __salt__["cloudstor.on_share"]([conf["private"] for conf in confs.values()])
+    shared = __salt__["ringfree_nfs.on_share"]([conf["private"] for conf in confs.values()])
     up, todo = set(__salt__["vz.running"]()), []
     for ctid, conf in confs.items():
         marked = ctid in waits["ctids"] and (waits["word"] == "todo" or conf["onboot"] is not False)
@@ -421,7 +419,7 @@ def _todo(waits, done):
 
 def _start(ctids, done):
     """Start containers in order; each one that runs is no longer waiting."""
-    names = __salt__["cloudstor.settings"]()["containers"]["priority"]
+    names = __salt__["ringfree_settings.get"]()["containers"]["priority"]
     left = __salt__["vz.start_order"](ctids, names) if ctids else []
     _keep({"word": "todo", "ctids": left})
 
@@ -430,7 +428,7 @@ def _start(ctids, done):
             done["started"].append(ctid)
             left.remove(ctid)
             _keep({"word": "todo", "ctids": left})
-            __salt__["cloudstor.tell"]("bring_up", "done", container=ctid)
+            __salt__["ringfree_journal.announce"]("bring_up", "done", container=ctid)
 
     found = __salt__["ringfree_start.in_order"](list(left), force=False, go_on=True, on_step=note)
     faults = [*found["faults"], *found["silent"].values()]

@@ -134,7 +134,7 @@ def whereabouts(ctids):
         if area is None:
             told.append(f"{what} is not there")
         elif area["state"] in ("aside", "moving", "restoring"):
-            back = f"'salt {__salt__['cloudstor.node']()} ringfree_cleanup.restore {ctid}' brings it back"
+            back = f"'salt {__opts__['id']} ringfree_cleanup.restore {ctid}' brings it back"
             told.append(f"{what} was moved aside to {area['kept']} on {_date(area['since'])}; {back}")
         else:
             words = {"deleting": "is being deleted since", "deleted": "was deleted on"}.get(
@@ -165,7 +165,7 @@ def plan():
 
         salt node001 ringfree_cleanup.plan
     """
-    found = {"node": __salt__["cloudstor.node"](), "items": [], "left": []}
+    found = {"node": __opts__["id"], "items": [], "left": []}
     busy = _busy()
     if busy:
         found["left"].append({"what": found["node"], "why": busy})
@@ -177,21 +177,21 @@ def plan():
 
 def _busy():
     """Why nothing of this node may go just now, or None."""
-    if __salt__["cloudstor.state"]() == "in_flight":
+    if __salt__["ringfree_journal.state"]() == "in_flight":
         return "it is in flight"
     held = __salt__["ringfree_run.holder"]()
     if held and held["pid"] != os.getpid():
         return f"'{held['what']}' works on it as process {held['pid']}"
     if __salt__["ringfree_deadman.armed"]() is not None:
         return "its dead-man is armed"
-    work = __salt__["ringfree_revert.busy"]()
+    work = __salt__["ringfree_run.busy"]()
     return f"it still works on {'; '.join(work.values())}" if work else None
 
 
 def _look(found):
     """Every area that could go: those in their places, those aside, and what a way back replaced."""
     around = _around()
-    on_nfs = __salt__["cloudstor.state"]() == "nfs"
+    on_nfs = __salt__["ringfree_journal.state"]() == "nfs"
     homes = _homes(on_nfs)
     asks = _Containers() if on_nfs else None
     areas = record()
@@ -220,10 +220,12 @@ def _is_local(path):
 def _homes(on_nfs):
     """Where the containers of this node have, or had, their private areas on local disk; no link is above those."""
     if on_nfs:
-        known = sorted({*__salt__["cloudstor.containers"](), *(__salt__["vz.manifest"]() or [])})
-        homes = __salt__["ringfree_revert.homes"](known)
+        known = sorted({*__salt__["ringfree_owner.containers"](), *(__salt__["vz.manifest"]() or [])})
+        homes = __salt__["ringfree_snapshot.local_areas"](known)
     else:
-        homes = {ctid: __salt__["vz.config"](ctid)["private"] for ctid in __salt__["cloudstor.containers"]()}
+        homes = {
+            ctid: __salt__["vz.config"](ctid)["private"] for ctid in __salt__["ringfree_owner.containers"]()
+        }
     table = __salt__["vz.mounts"]()
     found = {}
     for ctid, home in homes.items():
@@ -237,12 +239,12 @@ class _Containers:
     """What is known of the containers of a node on NFS; asked once for all of them."""
 
     def __init__(self):
-        self.wanted = __salt__["cloudstor.settings"]()["cleanup"]
-        self.journal = __salt__["cloudstor.journal"]()
+        self.wanted = __salt__["ringfree_settings.get"]()["cleanup"]
+        self.journal = __salt__["ringfree_journal.read"]()
         self.manifest = __salt__["vz.manifest"]() or []
         self.owners = __salt__["ringfree_owner.records"]()
         self.up = __salt__["vz.running"]()
-        self.known = __salt__["cloudstor.containers"]()
+        self.known = __salt__["ringfree_owner.containers"]()
         store = __salt__["ringfree_nfs.in_use"]()["private"]
         self.share = __salt__["ringfree_nfs.real"](store["mount"])
         if not store["mounted"]:
@@ -265,8 +267,8 @@ class _Containers:
         """Why the local private area of a container may not go."""
         moved = ctid in self.manifest
         facts = {
-            "node": __salt__["cloudstor.node"](),
-            "state": __salt__["cloudstor.state"](),
+            "node": __opts__["id"],
+            "state": __salt__["ringfree_journal.state"](),
             "moved": moved,
             "committed": self.committed(),
             "owner": self.owners.get(ctid),
@@ -313,7 +315,7 @@ def _consider(found, asks, around, area, homes):
 def _consider_again(found, asks, around, area):
     """What was moved aside: it may be deleted, or is left."""
     kept, ctid = area["kept"], area["ctid"]
-    wanted = __salt__["cloudstor.settings"]()["cleanup"]["keep"]
+    wanted = __salt__["ringfree_settings.get"]()["cleanup"]["keep"]
     age = time.time() - area["since"]
     faults = []
     if area["state"] == "aside" and age < wanted * 86400:
@@ -417,7 +419,7 @@ def _names(folder):
 
 def _consider_replaced(found, around, path):
     """What a way back with sync_back replaced, once that is as old as a commit has to be."""
-    wanted = __salt__["cloudstor.settings"]()["cleanup"]["age"]
+    wanted = __salt__["ringfree_settings.get"]()["cleanup"]["age"]
     faults = __utils__["ringfree_cleanup.unsafe"](_place(path, around))
     age = time.time() - os.lstat(path).st_ctime
     if not faults and age < wanted * 86400:
@@ -530,7 +532,7 @@ def consent(word, nodes, by="root"):
     """
     found = plan()
     if found["items"]:
-        until = time.time() + __salt__["cloudstor.settings"]()["cleanup"]["consent"] * 60
+        until = time.time() + __salt__["ringfree_settings.get"]()["cleanup"]["consent"] * 60
         given = {
             "word": str(word),
             "nodes": list(nodes),
@@ -573,12 +575,12 @@ def take(word, nodes):
         raise CommandExecutionError(_refusal(fault))
     # Deleting may take hours; what was begun in time may go on.
     _write_consent({**given, "taken": True, "until": time.time() + RUN})
-    __salt__["ringfree_run.expect"]()
+    __salt__["cloudstor.expect"]()
     return True
 
 
 def _refusal(fault):
-    me = __salt__["cloudstor.node"]()
+    me = __opts__["id"]
     return f"{fault}. Nothing was touched. See what would go: 'salt-run ringfree.consent {me}'"
 
 
@@ -815,5 +817,7 @@ def _bring_back(area):
         _remove_empty(stamp, folder)
         _remove_empty(removed, parent)
     _note(kept, None)
-    __salt__["cloudstor.tell"]("cleanup", "verified", area["ctid"], f"{source} is in its place again")
+    __salt__["ringfree_journal.announce"](
+        "cleanup", "verified", area["ctid"], f"{source} is in its place again"
+    )
     return source

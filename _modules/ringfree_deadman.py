@@ -12,7 +12,6 @@ pillar, that does what a rollback does.
 import logging
 import os
 import shutil
-import signal
 import sys
 import time
 
@@ -35,12 +34,8 @@ UNITS = "/etc/systemd/system"
 #: What lies here is gone after a reboot.
 PASSING_UNITS = "/run/systemd/system"
 CRON = "/etc/cron.d"
-#: Who fires says so here.
-AT_WORK = "/run/ringfree/deadman"
 PROOF = 90  # seconds until a rehearsal must have ended
 DEADLINE = 30  # seconds for each call of the scheduler
-#: What has to be there for the way back, besides the files themselves.
-NEEDED = ("cloudstor.state", "ringfree_revert.revert", "ringfree_nfs.unmount", "vz.start", "service.restart")
 
 
 def __init__(opts):
@@ -110,11 +105,23 @@ def armed():
 
         salt node001 ringfree_deadman.armed
     """
-    kept = _record()
+    kept = record()
     return kept and {**kept, "fault": _trigger_fault(kept["scheduler"])}
 
 
-def _record():
+def record():
+    """
+    What the dead-man was armed with.
+
+    Returns ``{"version", "deadline": seconds since the epoch, "since", "scheduler", "cachedir"}``, or ``None`` when
+    none is armed.  Raises CommandExecutionError for a damaged record.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_deadman.record
+    """
     data = __utils__["ringfree_files.read"](f"{FOLDER}/record.json")
     if data is None:
         return None
@@ -131,24 +138,8 @@ def _record():
     return found
 
 
-def firing():
-    """
-    Whether the dead-man is at work just now, in another process.
-
-    Returns a dictionary: process id to what it does; an empty one when none is.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt node001 ringfree_deadman.firing
-    """
-    held = __utils__["ringfree_process.holder"](AT_WORK)
-    return {} if held is None or held["pid"] == os.getpid() else {held["pid"]: held["what"]}
-
-
 def _must_not_fire():
-    beside = firing()
+    beside = __salt__["ringfree_run.firing"]()
     if beside:
         raise CommandExecutionError(
             f"the dead-man brings {__opts__['id']} back to local storage just now (process "
@@ -173,7 +164,7 @@ def _fill(folder, deadline, rehearsal=False):
         __utils__["ringfree_files.folder"](f"{folder}/extmods/{kind}")
         for name, data in source.items():
             _put(f"{folder}/extmods/{kind}/{name}", data, 0o600)
-    for name, text in __utils__["ringfree_deadman.pillar"](__salt__["cloudstor.settings"]()).items():
+    for name, text in __utils__["ringfree_deadman.pillar"](__salt__["ringfree_settings.get"]()).items():
         _put(f"{folder}/pillar/{name}", text, 0o600)
     config = __utils__["ringfree_deadman.config"](folder, __opts__["id"], __opts__["sock_dir"])
     _put(f"{folder}/minion", config, 0o600)
@@ -320,123 +311,6 @@ def _forget(name):
 # --- the way back -----------------------------------------------------------------------------------------------------
 
 
-def fire(test=False):
-    """
-    Bring this node back if it is in flight and its deadline has passed.  The scheduler calls this.
-
-    What still works on the node gets ``ringfree:rollback:idle`` seconds to end, and is ended then; a rollback that is
-    under way is left to its work.
-
-    test : False
-        Change nothing; prove that everything the way back needs can be loaded, in a report beside the configuration.
-
-    Returns text.  Raises CommandExecutionError when the node is not wholly back, and the next tick tries again; and
-    when another one is at work already.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call --local --config-dir=/var/lib/ringfree/deadman ringfree_deadman.fire
-    """
-    if test:
-        return _report()
-    # Before anything is looked at: whoever commits looks for this at the end of a job that shows by then.
-    beside = __salt__["ringfree_run.take"](AT_WORK, "ringfree_deadman.fire")
-    if beside:
-        raise CommandExecutionError(f"the dead-man is at work already, as process {beside['pid']}")
-    try:
-        return _fire()
-    finally:
-        __utils__["ringfree_process.release"](AT_WORK)
-
-
-def _fire():
-    due = _due()
-    if not due:
-        return "nothing to do"
-    note = {"fired": time.time(), "deadline": due["deadline"]}
-    try:
-        _wait_for_rest(due["cachedir"])
-        # What ended meanwhile may have been the commit.
-        if not _due():
-            return "nothing to do"
-        left = _go_back(note)
-    except (CommandExecutionError, OSError) as error:
-        left = [str(error)]
-    except Exception as error:
-        # Also what nobody thought of: the node says that it is not back, and the next tick tries again.
-        log.exception("the dead-man could not bring this node back")
-        left = [f"{type(error).__name__}: {error}"]
-    back = __salt__["cloudstor.state"]() == "local"
-    __salt__["cloudstor.remember"]("deadman", {**note, "ok": back, "not_done": left})
-    if not back:
-        raise CommandExecutionError("the node is not back, the next try follows: " + "; ".join(left))
-    # With the dead-man its copies of the modules are gone: nothing that was not loaded yet can be called any more.
-    return f"{__salt__['cloudstor.node']()} is back on local storage"
-
-
-def _due():
-    """The record when its time has come; a node that rests needs none."""
-    kept = _record()
-    if kept and time.time() >= kept["deadline"]:
-        __salt__["cloudstor.recover_journal"]()
-    now = __salt__["cloudstor.state"]()
-    if now != "in_flight":
-        log.warning("the node is on %s storage: the dead-man disarms itself", now)
-        disarm()
-        return None
-    return kept if kept and time.time() >= kept["deadline"] else None
-
-
-def _wait_for_rest(cachedir):
-    """Nothing works on the node any more: no states of the minion, no command of an earlier job."""
-    wanted = __salt__["cloudstor.settings"]()
-    end = time.monotonic() + wanted["rollback"]["idle"]
-    known = {job["pid"] for job in _jobs(cachedir)}
-    # A call of vzctl whose job is dead has nobody else who ends it at its deadline.
-    give_up = end + max(wanted["stop"]["deadline"], wanted["start"]["deadline"])
-    while True:
-        # A highstate that begins after this leaves a node in flight alone.
-        jobs = [job for job in _jobs(cachedir) if job["pid"] in known or "ringfree." in repr(job.get("arg"))]
-        left = __salt__["ringfree_revert.busy"]()
-        if not jobs and not left:
-            return
-        way_back = any("ringfree.rollback" in repr(job.get("arg")) for job in jobs)
-        if time.monotonic() > end and not way_back:
-            for pid in [job["pid"] for job in jobs]:
-                _kill(pid)
-            __salt__["ringfree_revert.end_busy"]()
-        if time.monotonic() > give_up:
-            for pid in left if not way_back else ():
-                _kill(pid)
-            raise CommandExecutionError(f"the node does not come to rest: {jobs or left}")
-        time.sleep(0.5)
-
-
-def _jobs(cachedir):
-    """The states that the minion works on; its jobs go on when it is killed."""
-    running = salt.utils.minion.running({"cachedir": cachedir, "multiprocessing": True})
-    states = [job for job in running if str(job.get("fun", "")).startswith("state.")]
-    # Salt believes any process with its name and the id of a job that was killed.
-    return [job for job in states if __utils__["ringfree_process.is_of_host"](job["pid"])]
-
-
-def _kill(pid):
-    log.warning("process %s is ended: the deadline of this node has passed", pid)
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-
-
-def _go_back(note):
-    """The way back; returns what could not be done.  The note comes first: what is killed here has begun."""
-    __salt__["cloudstor.remember"]("deadman", note)
-    steps = __salt__["ringfree_revert.revert"]()
-    return [f"{step['what']}: {step['detail']} ({step['command']})" for step in steps if not step["ok"]]
-
-
 # --- the rehearsal ----------------------------------------------------------------------------------------------------
 
 
@@ -463,7 +337,11 @@ def rehearse():
         said = _wait_for_report(scheduler)
     finally:
         _clear_rehearsal()
-    if said["faults"] or said["node"] != __opts__["id"] or said["state"] != __salt__["cloudstor.state"]():
+    if (
+        said["faults"]
+        or said["node"] != __opts__["id"]
+        or said["state"] != __salt__["ringfree_journal.state"]()
+    ):
         raise CommandExecutionError(
             f"the rehearsal of the dead-man would not have brought this node back: "
             f"{'; '.join(said['faults']) or said}"
@@ -496,17 +374,3 @@ def _wait_for_report(scheduler):
 def _has_failed():
     asked = ["systemctl", "is-failed", f"{REHEARSAL}.service"]
     return __utils__["ringfree_command.run"](asked, deadline=DEADLINE)["rc"] == 0
-
-
-def _report():
-    """What a rehearsal found, in a file beside its configuration."""
-    faults = [f"{function} is missing" for function in NEEDED if function not in __salt__]
-    said = {"node": __opts__["id"], "state": "unknown", "faults": faults}
-    try:
-        said["state"] = __salt__["cloudstor.state"]()
-        __salt__["cloudstor.settings"]()
-    except (CommandExecutionError, KeyError) as error:
-        faults.append(str(error))
-    path = os.path.join(os.path.dirname(__opts__["conf_file"]), "report.json")
-    __utils__["ringfree_files.write"](path, salt.utils.json.dumps(said, ensure_ascii=True).encode(), 0o600)
-    return "; ".join(faults) or "everything is there"

@@ -40,7 +40,7 @@ def __virtual__():
 
 
 def _settings():
-    return __salt__["cloudstor.settings"]()
+    return __salt__["ringfree_settings.get"]()
 
 
 def _named(san):
@@ -57,18 +57,18 @@ def _clock(moment):
 
 def _fact():
     """What the journal says of the last failover of this node."""
-    return __salt__["cloudstor.journal"]()["facts"].get("failover") or {}
+    return __salt__["ringfree_journal.read"]()["facts"].get("failover") or {}
 
 
 def _open():
     """The failover that has begun and has not ended, or an empty dictionary."""
     found = _fact()
-    return found if found.get("open") and __salt__["cloudstor.state"]() == "in_flight" else {}
+    return found if found.get("open") and __salt__["ringfree_journal.state"]() == "in_flight" else {}
 
 
 def _keep(**changes):
     fact = {**_fact(), **changes}
-    __salt__["cloudstor.remember"]("failover", fact)
+    __salt__["ringfree_journal.remember"]("failover", fact)
     return fact
 
 
@@ -90,7 +90,7 @@ def between():
     fact = _open()
     if not fact:
         return ""
-    node = __salt__["cloudstor.node"]()
+    node = __opts__["id"]
     command = 'salt-run state.orch failover pillar=\'{"nodes": ["%s"], "to": "%s"}\''
     return (
         f"{node} is between the SANs, on its way to {_named(fact['to'])}: nothing starts by itself there, containers "
@@ -148,7 +148,7 @@ def look(to, accept_age=False, max_age=None):
 
         salt node001 ringfree_failover.look secondary
     """
-    node, state, fact = __salt__["cloudstor.node"](), __salt__["cloudstor.state"](), _open()
+    node, state, fact = __opts__["id"], __salt__["ringfree_journal.state"](), _open()
     seen = {"node": node, "to": to, "todo": False, "containers": [], "findings": [], "hung": [], "said": ""}
     seen.update({"from": None, "copy": False, "copy_at": None, "lost": None})
     if to not in ("primary", "secondary"):
@@ -277,7 +277,7 @@ def _can_copy(source, hung):
 
 def _faults_of(san, ctids):
     """What a SAN lacks of this node's containers: owner records, private areas, confs."""
-    node, shares = __salt__["cloudstor.node"](), _settings()["shares"]
+    node, shares = __opts__["id"], _settings()["shares"]
     owners = __salt__["ringfree_replica.records"](san)["owners"]
     areas = __salt__["ringfree_replica.trees"](san)
     confs = __salt__["ringfree_san.names"](shares["conf"]["export"], server=_settings()["nfs"][san])
@@ -362,7 +362,7 @@ def _failover(seen, accept_age):
         ("the containers run and answer", lambda: _start(to)),
         ("containers can start by themselves", lambda: _end(to)),
     ):
-        __salt__["cloudstor.tell"](what, "intent")
+        __salt__["ringfree_journal.announce"](what, "intent")
         try:
             detail = act()
         except Exception as error:
@@ -370,9 +370,9 @@ def _failover(seen, accept_age):
             if not isinstance(error, (CommandExecutionError, OSError, ValueError, KeyError)):
                 log.exception("the failover ends with a failure of: %s", what)
                 said = f"{type(error).__name__}: {error}"
-            __salt__["cloudstor.tell"](what, "failed", note=said)
+            __salt__["ringfree_journal.announce"](what, "failed", note=said)
             raise CommandExecutionError(f"not done: {what}: {said}") from error
-        __salt__["cloudstor.tell"](what, "verified", note=detail or None)
+        __salt__["ringfree_journal.announce"](what, "verified", note=detail or None)
         done.append({"what": what, "detail": detail or "done"})
     return done
 
@@ -385,15 +385,15 @@ def _begin(seen):
         fact.update(lost=None, claimed=None, copy_at={})
     copy_at = {**fact["copy_at"], to: seen["copy_at"]}
     fact.update({"open": True, "from": seen["from"], "to": to, "copy_at": copy_at})
-    __salt__["cloudstor.remember"]("failover", fact)
-    if __salt__["cloudstor.state"]() == "nfs":
-        __salt__["cloudstor.settle"]("in_flight")
-    __salt__["cloudstor.mark"]("failover", "intent", note=to)
+    __salt__["ringfree_journal.remember"]("failover", fact)
+    if __salt__["ringfree_journal.state"]() == "nfs":
+        __salt__["ringfree_journal.set_state"]("in_flight")
+    __salt__["ringfree_journal.mark"]("failover", "intent", note=to)
 
 
 def _guard():
     """Before anything else, and without the fence, which lies on the share; a copy under way gives up."""
-    __salt__["ringfree_revert.end_busy"]()
+    __salt__["ringfree_run.end_busy"]()
     __salt__["vz.configure"]({"DISABLED": "yes"})
     return ""
 
@@ -427,9 +427,7 @@ def _claim(to, source_answers):
         return ""
     known = [fact["claimed"]]
     if source_answers:  # what a dead one says was copied with the rest
-        known.append(
-            __salt__["ringfree_replica.records"](fact["at"])["live"].get(__salt__["cloudstor.node"]())
-        )
+        known.append(__salt__["ringfree_replica.records"](fact["at"])["live"].get(__opts__["id"]))
     _keep(claimed=__salt__["ringfree_replica.claim"](to, known))
     return ""
 
@@ -536,16 +534,16 @@ def _start(to):
 
 def _started(ctid, phase, _):
     if phase == "done":
-        __salt__["cloudstor.tell"]("start", "done", container=ctid)
+        __salt__["ringfree_journal.announce"]("start", "done", container=ctid)
 
 
 def _end(to):
     """The node rests on NFS again."""
     __salt__["ringfree_guard.unguard"]()
     __salt__["ringfree_nfs.set_variables"](__salt__["ringfree_nfs.wanted_variables"]())
-    __salt__["cloudstor.mark"]("failover", "verified", note=to)
+    __salt__["ringfree_journal.mark"]("failover", "verified", note=to)
     _keep(open=False, ended=time.time())
-    __salt__["cloudstor.settle"]("nfs")
+    __salt__["ringfree_journal.set_state"]("nfs")
     return told()
 
 

@@ -254,7 +254,7 @@ def taken():
 
 def _record():
     """What was kept in the migration under way; an empty record when nothing was, or when it cannot be read."""
-    since = __salt__["cloudstor.journal"]()["since"]
+    since = __salt__["ringfree_journal.read"]()["since"]
     kept = None
     try:
         data = __utils__["ringfree_files.read"](RECORD)
@@ -289,7 +289,7 @@ def lacking(ctids):
 
         salt node001 ringfree_fingerprint.lacking '[101, 102]'
     """
-    if __salt__["cloudstor.state"]() != "in_flight":
+    if __salt__["ringfree_journal.state"]() != "in_flight":
         return {}
     record = _record()
     known = {ctid: record["containers"][str(ctid)] for ctid in ctids if str(ctid) in record["containers"]}
@@ -314,9 +314,9 @@ def lacking(ctids):
 
 def _allowed():
     """What the pillar lets containers lack: id, or ``*``, to names."""
-    wanted = dict(__salt__["cloudstor.settings"]()["containers"]["may_lack"])
+    wanted = dict(__salt__["ringfree_settings.get"]()["containers"]["may_lack"])
     found = {EVERYBODY: wanted.pop(EVERYBODY, [])}
-    for name, ctid in __salt__["cloudstor.resolve"](list(wanted))["found"].items():
+    for name, ctid in __salt__["ringfree_owner.resolve"](list(wanted))["found"].items():
         found[ctid] = [*found.get(ctid, ()), *wanted[name]]
     return found
 

@@ -90,7 +90,7 @@ def fence(test=False):
         salt node001 ringfree_guard.fence test=True
     """
     changes, wanted = {}, script()
-    files = [(_path(FENCE), wanted, 0o755), (NODE_FILE, f"{__salt__['cloudstor.node']()}\n".encode(), 0o644)]
+    files = [(_path(FENCE), wanted, 0o755), (NODE_FILE, f"{__opts__['id']}\n".encode(), 0o644)]
     if _path(CREATE_FENCE) not in foreign():
         files.append((_path(CREATE_FENCE), wanted, 0o755))
     for path, data, mode in files:
@@ -116,7 +116,7 @@ def script():
 
         salt node001 ringfree_guard.script
     """
-    mount = __salt__["cloudstor.settings"]()["shares"]["private"]["mount"]
+    mount = __salt__["ringfree_settings.get"]()["shares"]["private"]["mount"]
     return __utils__["ringfree_owner.fence"](mount).encode()
 
 

@@ -63,8 +63,8 @@ def store():
         salt node001 ringfree_keep.store
     """
     try:
-        __salt__["cloudstor.settings"]()
-        state = __salt__["cloudstor.state"]()
+        __salt__["ringfree_settings.get"]()
+        state = __salt__["ringfree_journal.state"]()
     except CommandExecutionError as error:
         return {"state": "", "why": f"{error}. Nothing was touched."}
     if "vz.status" not in __salt__:
@@ -72,7 +72,7 @@ def store():
             "state": "",
             "why": "vzctl or vzlist is not installed: this is no OpenVZ node. Nothing was touched.",
         }
-    node, held = __salt__["cloudstor.node"](), __salt__["ringfree_run.holder"]()
+    node, held = __opts__["id"], __salt__["ringfree_run.holder"]()
     if held:
         return {
             "state": "in_flight",
@@ -115,7 +115,7 @@ def variables(test=False):
         salt node001 ringfree_keep.variables test=True
     """
     is_, wanted = __salt__["ringfree_nfs.variables"](), __salt__["ringfree_nfs.wanted_variables"]()
-    if _dry(test) and __salt__["cloudstor.state"]() == "nfs" and not shares(test=True)["faults"]:
+    if _dry(test) and __salt__["ringfree_journal.state"]() == "nfs" and not shares(test=True)["faults"]:
         wanted["nfsmounted"] = "1"  # the live run has mounted what is missing by then
     changes = {key: {"old": is_[key], "new": value} for key, value in wanted.items() if is_[key] != value}
     if changes and not test:
@@ -139,7 +139,7 @@ def ssh(test=False):
         salt node001 ringfree_keep.ssh test=True
     """
     changes = __salt__["ringfree_san.host_keys"](test=test)
-    key = __salt__["cloudstor.settings"]()["ssh"]["key"]
+    key = __salt__["ringfree_settings.get"]()["ssh"]["key"]
     if not os.path.exists(key):
         return _found(changes, notes=[f"{key} does not exist; the SAN cannot be reached without it"])
     mode = stat.S_IMODE(os.stat(key).st_mode)
@@ -193,7 +193,7 @@ def deadman(test=False):
 
         salt node001 ringfree_keep.deadman test=True
     """
-    if __salt__["ringfree_deadman.firing"]():
+    if __salt__["ringfree_run.firing"]():
         return _found(notes=["the dead-man ends its work just now"])
     if not __salt__["ringfree_deadman.traces"]():
         return _found()
@@ -229,16 +229,16 @@ def leftovers(test=False):
             faults.append(f"{entry['mount']} is mounted from {entry['source']}{by}")
     if not faults:
         areas = {ctid: __salt__["vz.config"](ctid)["private"] for ctid in __salt__["vz.containers"]()}
-        shared = __salt__["cloudstor.on_share"](areas.values())
+        shared = __salt__["ringfree_nfs.on_share"](areas.values())
         faults = [
             f"the conf of container {ctid} leads to {area}" for ctid, area in areas.items() if area in shared
         ]
     notes = []
-    node = __salt__["cloudstor.node"]()
+    node = __opts__["id"]
     left = __salt__["ringfree_owner.left"]()
     if left:
         notes += __salt__["ringfree_owner.told_left"](left)
-    elif __salt__["ringfree_revert.plan"]():
+    elif __salt__["ringfree_rollback.plan"]():
         notes.append(
             f"the way back of {node} left something undone: 'salt-run state.orch rollback "
             f'pillar=\'{{"nodes": ["{node}"]}}\'\' tries again'
@@ -267,7 +267,7 @@ def no_mounts(test=False):
 
         salt node001 ringfree_keep.no_mounts test=True
     """
-    return _found(__salt__["ringfree_revert.fstab"](test=test))
+    return _found(__salt__["ringfree_rollback.fstab"](test=test))
 
 
 def no_fence(test=False):
@@ -313,7 +313,7 @@ def mount_points(test=False):
         salt node001 ringfree_keep.mount_points test=True
     """
     table, changes, faults = __salt__["vz.mounts"](), {}, []
-    for name, share in __salt__["cloudstor.settings"]()["shares"].items():
+    for name, share in __salt__["ringfree_settings.get"]()["shares"].items():
         path, mode = share["mount"], MODES[name]
         if _mounted(table, path):
             continue
@@ -456,7 +456,7 @@ def vz_conf(test=False):
 
 
 def _paths():
-    return __utils__["ringfree_pillar.store_paths"](__salt__["cloudstor.settings"]())
+    return __utils__["ringfree_pillar.store_paths"](__salt__["ringfree_settings.get"]())
 
 
 def _read(ctid=None):
@@ -482,7 +482,7 @@ def _followers(changes):
             faults.append(
                 f"container {ctid} runs from {conf['private']} only because vz.conf says so; with the declared vz.conf "
                 f"its next restart would look for it elsewhere. vz.conf was not changed. 'salt "
-                f"{__salt__['cloudstor.node']()} vz.configure '{salt.utils.json.dumps(own)}' {ctid}' gives it lines of "
+                f"{__opts__['id']} vz.configure '{salt.utils.json.dumps(own)}' {ctid}' gives it lines of "
                 f"its own, then apply the states again"
             )
     return faults
@@ -530,7 +530,7 @@ def container_confs(test=False):
     up, known, me = (
         set(__salt__["vz.running"]()),
         __salt__["ringfree_owner.records"](),
-        __salt__["cloudstor.node"](),
+        __opts__["id"],
     )
     there, gone = __salt__["vz.containers"](), __salt__["ringfree_owner.destroyed"](known)
     mine = sorted(ctid for ctid, owner in known.items() if owner["node"] == me and owner["store"] == "nfs")
@@ -559,7 +559,7 @@ def _without_conf(ctid):
     """What is said of a container without a conf, and what to type."""
     path = __salt__["vz.conf_path"](ctid)
     said = f"container {ctid} is this node's on the share and has no {path}"
-    private = f"{__salt__['cloudstor.settings']()['shares']['private']['mount']}/{ctid}"
+    private = f"{__salt__['ringfree_settings.get']()['shares']['private']['mount']}/{ctid}"
     if os.path.lexists(private):
         return f"{said}: what it was is in {__salt__['ringfree_snapshot.path']()}, if it is that old"
     return f"{said} and no {private}: if it is gone for good, 'touch {path}.destroyed'; the next highstate forgets it"
@@ -588,7 +588,7 @@ def _conf(ctid, above, up):
         __utils__["ringfree_conf.parse"](data)["values"],
     )
     declared = {key: _expanded(paths[key], ctid) for key in PATHS}
-    wanted = __salt__["cloudstor.with_layout"](ctid, paths, declared["VE_PRIVATE"])
+    wanted = __salt__["ringfree_confs.with_layout"](ctid, paths, declared["VE_PRIVATE"])
     todo = {
         key: value
         for key, value in wanted.items()
@@ -604,7 +604,7 @@ def _conf(ctid, above, up):
 
 def _astray(ctid, path, astray, declared, todo):
     """What is wrong with a container that runs, or is mounted: its conf leads elsewhere, or its tree is another one."""
-    table, node = __salt__["vz.mounts"](), __salt__["cloudstor.node"]()
+    table, node = __salt__["vz.mounts"](), __opts__["id"]
     root, private = (
         __utils__["ringfree_mounts.real_path"](table, declared[key]) for key in ("VE_ROOT", "VE_PRIVATE")
     )
@@ -628,7 +628,7 @@ def _astray(ctid, path, astray, declared, todo):
 
 def _notes(there, known, up, gone):
     """What is not this node's to change, and what runs or does not: said, and left to people."""
-    me, groups = __salt__["cloudstor.node"](), {}
+    me, groups = __opts__["id"], {}
     for ctid in there:
         owner = known.get(ctid)
         if not owner or owner["node"] != me:

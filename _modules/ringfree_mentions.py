@@ -175,7 +175,7 @@ class _Look:
         self.known = {}  # paths to the same without links
         self.foreign = tuple(os.path.join(ROOT, start) for start in FOREIGN)
         self.places, self.parents, self.new = {}, {"private": set(), "root": set()}, {}
-        shares = __salt__["cloudstor.settings"]()["shares"]
+        shares = __salt__["ringfree_settings.get"]()["shares"]
         for ctid in __salt__["cloudstor.to_move"]():
             conf = __salt__["vz.config"](ctid)
             for kind in ("private", "root"):

@@ -2,14 +2,13 @@
 Which SAN a node uses: the variables in /etc/ringfree, the mounts as they are, what an export can store.
 
 :depends: mount.nfs
-:configuration: the pillar ``ringfree`` (see ``cloudstor.settings``)
+:configuration: the pillar ``ringfree`` (see ``ringfree_settings.get``)
 """
 
+import contextlib
 import logging
 import os
-import secrets
 
-import salt.utils.json
 from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
@@ -49,7 +48,7 @@ def server():
 
         salt node001 ringfree_nfs.server
     """
-    nfs = __salt__["cloudstor.settings"]()["nfs"]
+    nfs = __salt__["ringfree_settings.get"]()["nfs"]
     both = (nfs["primary"], nfs["secondary"])
     for address in (_mounted_from(), _told()) if _is_bound() else ():
         if address in both:
@@ -60,7 +59,7 @@ def server():
 def _is_bound():
     """Whether this node's containers may live on a SAN, so that the pillar alone does not say on which."""
     try:
-        found = __salt__["cloudstor.journal"]()
+        found = __salt__["ringfree_journal.read"]()
     except CommandExecutionError:
         return True  # a damaged journal: what is mounted, and what was written then, is all there is
     steps = found["steps"]
@@ -72,7 +71,7 @@ def _is_bound():
 
 def _mounted_from():
     """The server that the private share is mounted from, or None."""
-    entry = _mounted(__salt__["cloudstor.settings"]()["shares"]["private"]["mount"])
+    entry = _mounted(__salt__["ringfree_settings.get"]()["shares"]["private"]["mount"])
     if not entry or not __utils__["ringfree_mounts.is_nfs"](entry):
         return None
     return entry["source"].partition(":")[0]
@@ -102,7 +101,7 @@ def san(address=None):
 
         salt node001 ringfree_nfs.san
     """
-    nfs = __salt__["cloudstor.settings"]()["nfs"]
+    nfs = __salt__["ringfree_settings.get"]()["nfs"]
     address = address or server()
     return next((name for name in ("primary", "secondary") if nfs[name] == address), None)
 
@@ -119,7 +118,7 @@ def told_otherwise():
 
         salt node001 ringfree_nfs.told_otherwise
     """
-    wanted, now = __salt__["cloudstor.settings"]()["nfs"]["use"], san()
+    wanted, now = __salt__["ringfree_settings.get"]()["nfs"]["use"], san()
     if now == wanted:
         return ""
     return (
@@ -140,7 +139,7 @@ def silent():
 
         salt node001 ringfree_nfs.silent
     """
-    shares = __salt__["cloudstor.settings"]()["shares"]
+    shares = __salt__["ringfree_settings.get"]()["shares"]
     questions = {
         name: ["stat", "--file-system", share["mount"]]
         for name, share in shares.items()
@@ -183,7 +182,7 @@ def wanted_variables():
 
         salt node001 ringfree_nfs.wanted_variables
     """
-    settings = __salt__["cloudstor.settings"]()
+    settings = __salt__["ringfree_settings.get"]()
     shares = settings["shares"]
     return {
         "nfs": server(),
@@ -235,7 +234,7 @@ def in_use():
         salt node001 ringfree_nfs.in_use
     """
     found, address = {}, server()
-    for name, share in __salt__["cloudstor.settings"]()["shares"].items():
+    for name, share in __salt__["ringfree_settings.get"]()["shares"].items():
         wanted = f"{address}:{share['export']}"
         entry = _mounted(share["mount"])
         source = entry["source"] if entry and __utils__["ringfree_mounts.is_nfs"](entry) else None
@@ -260,7 +259,7 @@ def conf_share_astray():
 
         salt node001 ringfree_nfs.conf_share_astray
     """
-    settings, table = __salt__["cloudstor.settings"](), __salt__["vz.mounts"]()
+    settings, table = __salt__["ringfree_settings.get"](), __salt__["vz.mounts"]()
     export = settings["shares"]["conf"]["export"]
     sources = [f"{settings['nfs'][name]}:{export}" for name in ("primary", "secondary")]
     if _source(table, __salt__["vz.conf_dir"]()) in sources:
@@ -287,7 +286,10 @@ def conf_share_fault():
 
         salt node001 ringfree_nfs.conf_share_fault
     """
-    mount, conf_dir = __salt__["cloudstor.settings"]()["shares"]["conf"]["mount"], __salt__["vz.conf_dir"]()
+    mount, conf_dir = (
+        __salt__["ringfree_settings.get"]()["shares"]["conf"]["mount"],
+        __salt__["vz.conf_dir"](),
+    )
     read = f"vzctl of this node reads {__salt__['vz.conf_dir'](real=False)}, which is {conf_dir}"
     out = "leave ringfree:shares:conf:mount out of the pillar, and each node takes its own conf directory"
     astray = conf_share_astray()
@@ -318,7 +320,7 @@ def drift():
 
         salt node001 ringfree_nfs.drift
     """
-    settings = __salt__["cloudstor.settings"]()
+    settings = __salt__["ringfree_settings.get"]()
     found = []
     for share in settings["shares"].values():
         entry = _mounted(share["mount"])
@@ -350,7 +352,7 @@ def mount(source, target, options=None):
 
         salt node001 ringfree_nfs.mount 10.77.0.21:/rf-images/pbx /vz/nfsprivate
     """
-    nfs = __salt__["cloudstor.settings"]()["nfs"]
+    nfs = __salt__["ringfree_settings.get"]()["nfs"]
     found = _mounted(target)
     if found and found["source"] == source:
         return found
@@ -387,7 +389,7 @@ def unmount(target):
     """
     if not _mounted(target):
         return True
-    deadline = __salt__["cloudstor.settings"]()["nfs"]["deadline"]
+    deadline = __salt__["ringfree_settings.get"]()["nfs"]["deadline"]
     point, table = real(target), __salt__["vz.mounts"]()
     on_it = [mount["mountpoint"] for mount in __utils__["ringfree_mounts.users"](table, point)]
     run, umount = __utils__["ringfree_command.run"], __utils__["ringfree_mounts.umount_command"]
@@ -422,7 +424,7 @@ def shared_with(target):
 
         salt node001 ringfree_nfs.shared_with /vz/nfsprivate
     """
-    ours = {real(share["mount"]) for share in __salt__["cloudstor.settings"]()["shares"].values()}
+    ours = {real(share["mount"]) for share in __salt__["ringfree_settings.get"]()["shares"].values()}
     sharing = __utils__["ringfree_mounts.sharing"](__salt__["vz.mounts"](), real(target))
     points = [mount["mountpoint"] for mount in sharing]
     return [point for point in points if point not in ours and not point.startswith(f"{PROBE}-")]
@@ -492,7 +494,7 @@ def fstab():
 
         salt node001 ringfree_nfs.fstab
     """
-    settings, address = __salt__["cloudstor.settings"](), server()
+    settings, address = __salt__["ringfree_settings.get"](), server()
     nfs, systemd = settings["nfs"], __grains__.get("init") == "systemd"
     late = f"x-systemd.mount-timeout={nfs['deadline']}" if systemd else "retry=0"
     # systemd names the mount by its path, and vz waits for that name: so without links.
@@ -521,41 +523,6 @@ def real(path):
         salt node001 ringfree_nfs.real /vz/nfsprivate
     """
     return __utils__["ringfree_mounts.real_path"](__salt__["vz.mounts"](), path)
-
-
-def probe(share="private"):
-    """
-    Mount an export beside everything else, try as root what it can store, unmount it.
-
-    share : private
-        ``private``, ``root`` or ``conf``.
-
-    Returns a dictionary: ability (``owner``, ``hard_link``, ``device``, ``sparse``, ``acl``, ``xattr``, ...) to True
-    or the reason why not; ``bytes_free``, ``inodes_free``; ``root_mode``: the mode of the export's root;
-    ``same_directory``: True when a file made over NFS was seen over ssh (both ways lead to the same place), else the
-    reason; ``copy``, of the private share: what ``ringfree_san.try_copy`` says.  Raises CommandExecutionError when the
-    export cannot be mounted or does not answer in time.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt node001 ringfree_nfs.probe
-    """
-    settings = __salt__["cloudstor.settings"]()
-    export = settings["shares"][share]["export"]
-    folder = f"{PROBE}-{share}"
-    _make_probe(folder)
-    try:
-        mount(f"{server()}:{export}", folder)
-        found = _look(__utils__["ringfree_probe.command"](folder), folder, settings["nfs"]["deadline"])
-        found["root_mode"] = mode(folder)
-        found["same_directory"] = _same_directory(folder, export, settings["nfs"]["deadline"])
-        if share == "private":
-            found["copy"] = _try_copy(folder, export, settings["nfs"]["deadline"])
-    finally:
-        unmount(folder)
-    return found
 
 
 def mode(path):
@@ -597,17 +564,45 @@ def try_mount(server, share):
 
         salt node001 ringfree_nfs.try_mount 10.77.0.22 private
     """
-    settings = __salt__["cloudstor.settings"]()
-    folder = f"{PROBE}-{share}"
-    _make_probe(folder)
+    folder = mount_aside(share, server)
     try:
-        mount(f"{server}:{settings['shares'][share]['export']}", folder)
         result = __utils__["ringfree_command.run"](["stat", "--file-system", folder], deadline=ATTEMPT)
         if result["rc"] != 0:
             raise CommandExecutionError(__utils__["ringfree_command.describe"](result))
     finally:
         unmount(folder)
     return True
+
+
+def mount_aside(share, address=None):
+    """
+    Mount a share beside everything else, to be tried; ``ringfree_nfs.unmount`` takes it away again.
+
+    share
+        ``private``, ``root`` or ``conf``.
+
+    address : None
+        The SAN's address; ``None`` for that of the SAN that this node is to use.
+
+    Returns the directory.  Raises CommandExecutionError, and leaves nothing mounted, when it cannot be mounted.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_nfs.mount_aside private
+    """
+    folder = f"{PROBE}-{share}"
+    __utils__["ringfree_files.folder"](os.path.dirname(folder))
+    # One that was left mounted keeps its mode.
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    export = __salt__["ringfree_settings.get"]()["shares"][share]["export"]
+    try:
+        mount(f"{address or server()}:{export}", folder)
+    except CommandExecutionError:
+        unmount(folder)
+        raise
+    return folder
 
 
 def scan(path, deadline=3600):
@@ -629,46 +624,52 @@ def scan(path, deadline=3600):
 
         salt node001 ringfree_nfs.scan /vz/private/101
     """
-    return _look(__utils__["ringfree_tree.command"]("scan", path), path, deadline)
+    result = __utils__["ringfree_command.ask"](__utils__["ringfree_tree.command"]("scan", path), deadline)
+    if result["answer"] is None:
+        raise CommandExecutionError(f"{path}: {__utils__['ringfree_command.describe'](result)}")
+    return result["answer"]
 
 
-def _make_probe(folder):
-    """The directory for a mount beside everything else; one that was left mounted keeps its mode."""
-    __utils__["ringfree_files.folder"](os.path.dirname(folder))
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+def on_share(paths):
+    """
+    Which of some paths lie on the private share, or would if it were mounted; symbolic links are followed.
+
+    paths
+        Private areas as confs name them; ``None`` for one that names none.
+
+    Returns a set of those paths.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_nfs.on_share '["/vz/nfsprivate/101"]'
+    """
+    table = __salt__["vz.mounts"]()
+    share = __utils__["ringfree_mounts.real_path"](
+        table, __salt__["ringfree_settings.get"]()["shares"]["private"]["mount"]
+    )
+    found = set()
+    for path in filter(None, paths):
+        # What vzctl cannot follow leads nowhere.
+        with contextlib.suppress(ValueError):
+            if __utils__["ringfree_mounts.real_path"](table, path).startswith(f"{share}/"):
+                found.add(path)
+    return found
 
 
-def _look(argv, path, deadline):
-    """Run a script of ours in a process of its own and read its answer."""
-    result = __utils__["ringfree_command.run"](argv, deadline=deadline)
-    try:
-        if result["rc"] == 0:
-            return salt.utils.json.loads(result["out"])
-    except ValueError:
-        log.debug("the look at %s printed no JSON", path, exc_info=True)
-    raise CommandExecutionError(f"{path}: {__utils__['ringfree_command.describe'](result)}")
+def containers():
+    """
+    The containers of the manifest that run from the share, proved from mountinfo.
 
+    Returns a list of ids.
 
-def _try_copy(folder, export, deadline):
-    """What a copy to the SAN loses; the folder for records goes again when there was none."""
-    records = os.path.join(folder, ".ringfree")
-    there = __utils__["ringfree_command.run"](["ls", "-d", records], deadline=deadline)["rc"] == 0
-    try:
-        return __salt__["ringfree_san.try_copy"](export)
-    finally:
-        if not there:
-            __utils__["ringfree_command.run"](["rmdir", records], deadline=deadline)
+    CLI Example:
 
+    .. code-block:: bash
 
-def _same_directory(folder, export, deadline):
-    """Whether a file made over NFS shows over ssh: True or the reason why not."""
-    name = f".ringfree-probe-{secrets.token_hex(8)}"
-    made = os.path.join(folder, name)
-    result = __utils__["ringfree_command.run"](["touch", made], deadline=deadline)
-    if result["rc"] != 0:
-        return __utils__["ringfree_command.describe"](result)
-    try:
-        seen = name in __salt__["ringfree_san.names"](export)
-    finally:
-        __utils__["ringfree_command.run"](["rm", "-f", made], deadline=deadline)
-    return seen or f"a file made on the NFS export {export} does not show in {export} over ssh"
+        salt node001 ringfree_nfs.containers
+    """
+    up = set(__salt__["vz.running"]())
+    proofs = {ctid: __salt__["vz.root_mount"](ctid) for ctid in __salt__["vz.manifest"]() or [] if ctid in up}
+    return [ctid for ctid, proof in proofs.items() if proof["ok"] and proof["nfs"]]

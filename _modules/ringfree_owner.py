@@ -27,11 +27,11 @@ def __virtual__():
 
 
 def _settings():
-    return __salt__["cloudstor.settings"]()
+    return __salt__["ringfree_settings.get"]()
 
 
 def _node():
-    return __salt__["cloudstor.node"]()
+    return __opts__["id"]
 
 
 def records():
@@ -132,13 +132,15 @@ def _found_here(ctid):
     """Who owns a container, and where its live copy is, by what is found on this node; two times None for unknown."""
     listed = live_on_nfs().get(ctid)
     # In the list from just before its last copy on: until the share was told, what it has there is no live copy.
-    copied = __salt__["cloudstor.state"]() == "nfs" or __salt__["cloudstor.reached"]("owner", "intent")
-    if ctid in __salt__["cloudstor.on_nfs"]() or (listed == _node() and copied):
+    copied = __salt__["ringfree_journal.state"]() == "nfs" or __salt__["ringfree_journal.reached"](
+        "owner", "intent"
+    )
+    if ctid in __salt__["ringfree_nfs.containers"]() or (listed == _node() and copied):
         return _node(), "nfs"
     if listed not in (None, _node()):
         return listed, "nfs"
     there = ctid in __salt__["vz.containers"]() and __salt__["vz.config"](ctid)["private"]
-    local = there and not __salt__["cloudstor.on_share"]([there]) and os.path.isdir(there)
+    local = there and not __salt__["ringfree_nfs.on_share"]([there]) and os.path.isdir(there)
     return (_node(), "local") if local else (None, None)
 
 
@@ -288,12 +290,12 @@ def recover_list():
         known = records()
     except CommandExecutionError:
         known = {}
-        if __salt__["cloudstor.state"]() != "local":
+        if __salt__["ringfree_journal.state"]() != "local":
             here = {**dict.fromkeys(moved, _node()), **here}
     for ctid, owner in known.items():
         if owner["store"] == "nfs" and (owner["node"] == _node() or ctid in here or ctid in moved):
             here[ctid] = owner["node"]
-        elif owner["store"] == "local" and __salt__["cloudstor.state"]() == "local":
+        elif owner["store"] == "local" and __salt__["ringfree_journal.state"]() == "local":
             here.pop(ctid, None)
     os.rename(ON_NFS, f"{ON_NFS}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
     _write_list(here, old)
@@ -369,7 +371,7 @@ def left():
 
         salt node001 ringfree_owner.left
     """
-    journal = __salt__["cloudstor.journal"]()
+    journal = __salt__["ringfree_journal.read"]()
     if journal["state"] != "local":
         return {}
     fenced = [ctid for ctid, owner in live_on_nfs().items() if owner == _node()]
@@ -399,7 +401,7 @@ def told_left(ctids):
         salt node001 ringfree_owner.told_left '{"101": "it does not start"}'
     """
     return [
-        f"Container {ctid} stays down: {why.rstrip('.')}. 'salt {_node()} ringfree_revert.bring_home {ctid}' goes on."
+        f"Container {ctid} stays down: {why.rstrip('.')}. 'salt {_node()} ringfree_rollback.bring_home {ctid}' goes on."
         for ctid, why in ctids.items()
     ]
 
@@ -549,13 +551,13 @@ def give(ctid, to):
         raise CommandExecutionError(
             f"container {ctid} is not this node's on the share: {what}. Nothing was changed."
         )
-    up = __salt__["cloudstor.up"]([ctid])
+    up = __salt__["vz.running_or_mounted"]([ctid])
     if up:
         raise CommandExecutionError(
             f"container {ctid} {up[ctid]} on {_node()}: stop it first. Nothing was changed."
         )
     given = _hand(ctid, to, owner)
-    if __salt__["cloudstor.up"]([ctid]):
+    if __salt__["vz.running_or_mounted"]([ctid]):
         _hand(ctid, _node(), given)
         raise CommandExecutionError(f"container {ctid} was started on {_node()} meanwhile; it stays its own.")
     note()
@@ -593,7 +595,7 @@ def take(ctid, dead=None):
     if not owner or owner["store"] != "nfs":
         what = f"its live copy is on {owner['node']}'s local disk" if owner else "it has no owner record"
         raise CommandExecutionError(f"container {ctid} cannot be taken, {what}. Nothing was changed.")
-    if __salt__["cloudstor.state"]() != "nfs":
+    if __salt__["ringfree_journal.state"]() != "nfs":
         raise CommandExecutionError(f"{_node()} is not committed to NFS. Nothing was changed.")
     if owner["node"] != _node():
         if owner["node"] != dead:
@@ -626,8 +628,8 @@ def conflicts():
                 f"container {ctid} runs on {_node()} and belongs to {owner['node']} since {owner['since']}: stop it, "
                 f"or make it this node's: 'vzctl stop {ctid}', 'salt-run ringfree.move_owner {ctid} to={_node()}'"
             )
-    areas = {ctid: __salt__["vz.config"](ctid)["private"] for ctid in __salt__["cloudstor.containers"]()}
-    shared = __salt__["cloudstor.on_share"](areas.values())
+    areas = {ctid: __salt__["vz.config"](ctid)["private"] for ctid in containers()}
+    shared = __salt__["ringfree_nfs.on_share"](areas.values())
     for ctid, private in areas.items():
         owner = known.get(ctid)
         if owner and owner["node"] != _node() and ctid not in up and private and private not in shared:
@@ -665,3 +667,51 @@ def _push(records):
         )
     export = _settings()["shares"]["private"]["export"]
     __salt__["ringfree_san.push"](os.path.join(here, ".ringfree"), f"{export}/.ringfree")
+
+
+def containers():
+    """
+    The containers of this node.
+
+    A conf share that several nodes mount shows the confs of all of them; this node's are those of its manifest, those
+    that it owns on the share, those that run here and those whose private area is here on local disk.
+
+    Returns a sorted list of ids.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_owner.containers
+    """
+    known = __salt__["vz.containers"]()
+    if not _mounted("conf"):
+        return known
+    mine = set(__salt__["vz.manifest"]() or []) | set(__salt__["vz.running"]())
+    mine.update(ctid for ctid, owner in live_on_nfs().items() if owner == __opts__["id"])
+    areas = {ctid: __salt__["vz.config"](ctid)["private"] for ctid in known}
+    shared = __salt__["ringfree_nfs.on_share"](areas.values())
+    mine.update(ctid for ctid, area in areas.items() if area and area not in shared and os.path.isdir(area))
+    return sorted(mine.intersection(known))
+
+
+def _mounted(share):
+    return __salt__["ringfree_nfs.in_use"]()[share]["mounted"]
+
+
+def resolve(names):
+    """
+    Find this node's containers by id, NAME or HOSTNAME; those of other nodes on the same conf share do not count.
+
+    names
+        List of ids, NAMEs or HOSTNAMEs.
+
+    Returns ``{"found": {name: ctid}, "faults": [text]}``; a fault for each name that fits none or several.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_owner.resolve '["PBX"]'
+    """
+    return __salt__["vz.resolve"](names, containers())

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import re
+import secrets
 
 import salt.loader
 import salt.pillar
@@ -32,11 +33,11 @@ def __virtual__():
 
 
 def _settings():
-    return __salt__["cloudstor.settings"]()
+    return __salt__["ringfree_settings.get"]()
 
 
 def _node():
-    return __salt__["cloudstor.node"]()
+    return __opts__["id"]
 
 
 def look():
@@ -86,7 +87,7 @@ def _check_node(report):
     """The node, its containers and its SAN, as far as its state makes that matter."""
     try:
         _settings()
-        report["state"] = __salt__["cloudstor.state"]()
+        report["state"] = __salt__["ringfree_journal.state"]()
         report["notes"] += filter(None, [__salt__["ringfree_nfs.told_otherwise"]()])
         between = __salt__["ringfree_failover.between"]()
     except CommandExecutionError as error:
@@ -252,7 +253,7 @@ def _check_confs(report):
         for text in __salt__["vz.ambiguities"](written=False)
     ]
     up, known_as = __salt__["vz.running"](), __salt__["vz.known_as"]()
-    for ctid in __salt__["cloudstor.containers"]():
+    for ctid in __salt__["ringfree_owner.containers"]():
         try:
             conf = __salt__["vz.config"](ctid)
         except CommandExecutionError as error:
@@ -262,7 +263,7 @@ def _check_confs(report):
             "name": conf["name"] or conf["hostname"],
             "known_as": known_as.get(ctid),
             "ip": conf["ip"],
-            "layout": conf["layout"] or __salt__["cloudstor.with_layout"](ctid, {})["VE_LAYOUT"],
+            "layout": conf["layout"] or __salt__["ringfree_confs.with_layout"](ctid, {})["VE_LAYOUT"],
             "running": ctid in up,
             "bytes": 0,
             "inodes": 0,
@@ -284,7 +285,7 @@ def _check_links(report):
 
 def _check_snapshot(report):
     """What a way back restores is whole; of a committed node, which is not migrated, it is only said."""
-    if not __salt__["cloudstor.reached"]("snapshot"):
+    if not __salt__["ringfree_journal.reached"]("snapshot"):
         return
     fault = __salt__["ringfree_snapshot.fault"]()
     if fault:
@@ -298,9 +299,9 @@ def _check_names(report):
     wanted = _settings()["containers"]
     lack = [name for name in wanted["may_lack"] if name != "*"]
     for key, names in (("priority", wanted["priority"]), ("exempt", wanted["exempt"]), ("may_lack", lack)):
-        for fault in __salt__["cloudstor.resolve"](list(names))["faults"]:
+        for fault in __salt__["ringfree_owner.resolve"](list(names))["faults"]:
             report["findings"].append(f"pillar ringfree:containers:{key}: {fault}")
-    for ctid, left in __salt__["cloudstor.checks"](sorted(report["containers"])).items():
+    for ctid, left in __salt__["ringfree_start.checks"](sorted(report["containers"])).items():
         if not left:
             report["findings"].append(
                 f"container {ctid} is exempt from every check, so that nothing could confirm it after its start: "
@@ -432,7 +433,7 @@ def _check_health(report):
     up = [ctid for ctid, entry in report["containers"].items() if entry["running"]]
     try:
         __salt__["vz.wait_healthy"](
-            {ctid: asked for ctid, asked in __salt__["cloudstor.checks"](up).items() if asked}, PATIENCE
+            {ctid: asked for ctid, asked in __salt__["ringfree_start.checks"](up).items() if asked}, PATIENCE
         )
     except CommandExecutionError as error:
         report["findings"].append(
@@ -450,7 +451,7 @@ def _check_fingerprint(report):
 
 def _check_deadman(report):
     """Nothing brings the node back just now, and what would do so is proved to work here."""
-    if __salt__["ringfree_deadman.firing"]():
+    if __salt__["ringfree_run.firing"]():
         report["findings"].append(
             "the dead-man brings this node back to local storage just now: wait for its end"
         )
@@ -584,7 +585,7 @@ def _check_san(report):
     abilities = {}
     for name, share in shares.items():
         try:
-            abilities[name] = __salt__["ringfree_nfs.probe"](name)
+            abilities[name] = probe(name)
         except CommandExecutionError as error:
             report["findings"].append(f"the export {server}:{share['export']}: {error}")
             continue
@@ -698,8 +699,68 @@ def _check_owners(report):
 
 def _check_conf_share(report):
     """No file on the conf share stands in the way of this node's, or would be run here and is not known."""
-    report["findings"] += __salt__["cloudstor.conf_conflicts"]()
+    report["findings"] += __salt__["ringfree_confs.conflicts"]()
     report["confs"] = {
         "share": _settings()["shares"]["conf"]["export"],
-        "files": __salt__["cloudstor.shared_files"](),
+        "files": __salt__["ringfree_confs.shared_files"](),
     }
+
+
+def probe(share="private"):
+    """
+    Mount an export beside everything else, try as root what it can store, unmount it.
+
+    share : private
+        ``private``, ``root`` or ``conf``.
+
+    Returns a dictionary: ability (``owner``, ``hard_link``, ``device``, ``sparse``, ``acl``, ``xattr``, ...) to True
+    or the reason why not; ``bytes_free``, ``inodes_free``; ``root_mode``: the mode of the export's root;
+    ``same_directory``: True when a file made over NFS was seen over ssh (both ways lead to the same place), else the
+    reason; ``copy``, of the private share: what ``ringfree_san.try_copy`` says.  Raises CommandExecutionError when the
+    export cannot be mounted or does not answer in time.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_preflight.probe
+    """
+    export, deadline = _settings()["shares"][share]["export"], _settings()["nfs"]["deadline"]
+    folder = __salt__["ringfree_nfs.mount_aside"](share)
+    try:
+        result = __utils__["ringfree_command.ask"](__utils__["ringfree_probe.command"](folder), deadline)
+        if result["answer"] is None:
+            raise CommandExecutionError(f"{folder}: {__utils__['ringfree_command.describe'](result)}")
+        found = result["answer"]
+        found["root_mode"] = __salt__["ringfree_nfs.mode"](folder)
+        found["same_directory"] = _same_directory(folder, export, deadline)
+        if share == "private":
+            found["copy"] = _try_copy(folder, export, deadline)
+    finally:
+        __salt__["ringfree_nfs.unmount"](folder)
+    return found
+
+
+def _try_copy(folder, export, deadline):
+    """What a copy to the SAN loses; the folder for records goes again when there was none."""
+    records = os.path.join(folder, ".ringfree")
+    there = __utils__["ringfree_command.run"](["ls", "-d", records], deadline=deadline)["rc"] == 0
+    try:
+        return __salt__["ringfree_san.try_copy"](export)
+    finally:
+        if not there:
+            __utils__["ringfree_command.run"](["rmdir", records], deadline=deadline)
+
+
+def _same_directory(folder, export, deadline):
+    """Whether a file made over NFS shows over ssh: True or the reason why not."""
+    name = f".ringfree-probe-{secrets.token_hex(8)}"
+    made = os.path.join(folder, name)
+    result = __utils__["ringfree_command.run"](["touch", made], deadline=deadline)
+    if result["rc"] != 0:
+        return __utils__["ringfree_command.describe"](result)
+    try:
+        seen = name in __salt__["ringfree_san.names"](export)
+    finally:
+        __utils__["ringfree_command.run"](["rm", "-f", made], deadline=deadline)
+    return seen or f"a file made on the NFS export {export} does not show in {export} over ssh"

@@ -55,7 +55,7 @@ def __virtual__():
 
 
 def _settings():
-    return __salt__["cloudstor.settings"]()
+    return __salt__["ringfree_settings.get"]()
 
 
 def _address(san):
@@ -215,7 +215,7 @@ def claim(san, known=(), lost=None):
 
         salt node001 ringfree_replica.claim secondary
     """
-    node = __salt__["cloudstor.node"]()
+    node = __opts__["id"]
     before = [*known, records(san)["live"].get(node)]
     record = __utils__["ringfree_replica.live"](san, time.time(), before, lost)
     write(san, "private", {f"live/{node}": record})
@@ -333,7 +333,7 @@ def _replicate(begun, overwrite):
 
 def _source():
     """The SAN that this node's private share is mounted from."""
-    if __salt__["cloudstor.state"]() != "nfs":
+    if __salt__["ringfree_journal.state"]() != "nfs":
         raise CommandExecutionError(
             "this node is not committed to NFS: it does not say which SAN is in use. Nothing was copied"
         )
@@ -348,7 +348,7 @@ def _source():
 def _chosen(source, target, here, there, overwrite):
     """The containers that may be copied; raises when something speaks against it."""
     chosen = __utils__["ringfree_replica.to_copy"](source, target, here, there, overwrite)
-    me = __salt__["cloudstor.node"]()
+    me = __opts__["id"]
     faults = list(chosen["faults"])
     if me in chosen["elsewhere"]:
         faults.append(
@@ -497,7 +497,7 @@ def last_copy(source, target, ctids, by=None):
 
         salt node001 ringfree_replica.last_copy primary secondary '[101]'
     """
-    node, by = __salt__["cloudstor.node"](), by or _settings()["replication"]["from"]
+    node, by = __opts__["id"], by or _settings()["replication"]["from"]
     up = [ctid for ctid in ctids if ctid in __salt__["vz.running"]()]
     if up:
         raise CommandExecutionError(f"containers {', '.join(map(str, up))} still run; nothing was copied")
@@ -544,7 +544,7 @@ def settle(target):
 
         salt node001 ringfree_replica.settle secondary
     """
-    node = __salt__["cloudstor.node"]()
+    node = __opts__["id"]
     turn = _take_turn(target, node)
     wait = _settings()["replication"]["timeout"] + 30  # by then rsync has given up on a SAN that died
     request = __utils__["ringfree_replica.request"]("settle", turn, wait, node)
@@ -568,9 +568,9 @@ def status():
 
         salt node001 ringfree_replica.status
     """
-    node = __salt__["cloudstor.node"]()
+    node = __opts__["id"]
     told = {"node": node, "ok": True, "san": None, "age": None, "last": _last()}
-    if __salt__["cloudstor.state"]() == "local":
+    if __salt__["ringfree_journal.state"]() == "local":
         return {**told, "said": f"{node} is on local storage."}
     source = __salt__["ringfree_nfs.san"]()
     target = _other(source)

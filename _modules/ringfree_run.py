@@ -2,8 +2,8 @@
 What a run may still do on this node: whether it was aborted, until when it has time, whether somebody confirmed it, and
 who works on the node now.
 
-The master's runner says so before each part (:py:func:`expect`), the operator in between (:py:func:`abort`,
-:py:func:`confirm`); every step of a migration asks before it begins (:py:func:`leave`).
+The master's runner says so before each part (:py:func:`cloudstor.expect`), the operator in between (:py:func:`abort`,
+:py:func:`cloudstor.confirm`); every step of a migration asks before it begins (:py:func:`leave`).
 """
 
 import logging
@@ -20,6 +20,9 @@ __virtualname__ = "ringfree_run"
 #: In /run: after a reboot nobody works here any more, and nothing of what was said counts.
 ORDERS = "/run/ringfree/orders.json"
 HOLDER = "/run/ringfree/holder.json"
+#: The records of commands that were begun, and who brings the node back by itself.
+COMMANDS = "/run/ringfree/commands"
+AT_WORK = "/run/ringfree/deadman"
 
 
 def __init__(opts):
@@ -58,33 +61,28 @@ def _orders():
     return said
 
 
-def _order(entries):
-    os.makedirs(os.path.dirname(ORDERS), mode=0o700, exist_ok=True)
-    data = __utils__["ringfree_seal.dump_json"]({"orders": entries})
-    __utils__["ringfree_files.write"](ORDERS, data, 0o600)
-
-
-def expect(until=None):
+def order(until=None):
     """
     Take the orders of a run that begins, or goes on, on this node; an abort of an earlier one is forgotten.
 
     until : None
         Seconds since the epoch at which the run has to be over; ``None`` for no deadline.
 
-    Returns ``{"state": text, "containers": number to move, "confirmed": bool}``.
+    Returns nothing.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt node001 ringfree_run.expect
+        salt node001 ringfree_run.order
     """
-    _order({"until": until})
-    return {
-        "state": __salt__["cloudstor.state"](),
-        "containers": len(__salt__["cloudstor.to_move"]()),
-        "confirmed": confirmed(),
-    }
+    _keep({"until": until})
+
+
+def _keep(entries):
+    os.makedirs(os.path.dirname(ORDERS), mode=0o700, exist_ok=True)
+    data = __utils__["ringfree_seal.dump_json"]({"orders": entries})
+    __utils__["ringfree_files.write"](ORDERS, data, 0o600)
 
 
 def abort(by="root"):
@@ -110,8 +108,8 @@ def abort(by="root"):
     except CommandExecutionError as error:
         log.warning("%s", error)
         orders = {}
-    _order({**orders, "aborted": said})
-    __salt__["ringfree_revert.end_busy"]()
+    _keep({**orders, "aborted": said})
+    end_busy()
     return said
 
 
@@ -164,47 +162,6 @@ def until():
 
 
 # --- confirmation -----------------------------------------------------------------------------------------------------
-
-
-def confirm(by="root"):
-    """
-    Note in the journal that somebody wants this node to stay on NFS.
-
-    by : root
-        Who says so.
-
-    Returns one sentence.  Raises CommandExecutionError when there is nothing to confirm: the node is not in flight, or
-    not everything of it runs from NFS and answers.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt node001 ringfree_run.confirm
-    """
-    if __salt__["cloudstor.state"]() == "nfs":
-        return __salt__["cloudstor.whereabouts"]()
-    faults = ["no migration is under way"] if __salt__["cloudstor.state"]() == "local" else []
-    faults = faults or __salt__["cloudstor.faults_on_nfs"]()
-    if faults:
-        raise CommandExecutionError(f"nothing was confirmed: {'; '.join(faults)}")
-    __salt__["cloudstor.remember"]("confirmed", {"by": by, "at": time.time()})
-    return f"{__salt__['cloudstor.node']()} is confirmed by {by}"
-
-
-def confirmed():
-    """
-    Whether somebody has confirmed the migration under way.
-
-    Returns True or False.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt node001 ringfree_run.confirmed
-    """
-    return bool(__salt__["cloudstor.journal"]()["facts"].get("confirmed"))
 
 
 # --- who works on the node --------------------------------------------------------------------------------------------
@@ -295,3 +252,59 @@ def release():
     """
     __utils__["ringfree_process.release"](HOLDER)
     return True
+
+
+def busy():
+    """
+    Commands of an earlier job that still run on this node: copies, calls of vzctl, and the dead-man when it fires.
+
+    A job of Salt that was killed, or that the master gave up on, leaves them behind.  They are known by the records
+    that were written when they began.
+
+    Returns a dictionary: process id to command.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_run.busy
+    """
+    left = __utils__["ringfree_process.commands"](COMMANDS)
+    return {
+        **{pid: work["command"] for pid, work in left.items()},
+        **firing(),
+    }
+
+
+def end_busy():
+    """
+    End the copies that an earlier job left behind; calls of vzctl, and a dead-man that fires, end by themselves.
+
+    Returns what still runs afterwards, as :py:func:`busy` does.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_run.end_busy
+    """
+    for work in __utils__["ringfree_process.commands"](COMMANDS).values():
+        if work["program"] == "rsync":
+            __utils__["ringfree_process.end"](work)
+    return busy()
+
+
+def firing():
+    """
+    Whether the dead-man is at work just now, in another process.
+
+    Returns a dictionary: process id to what it does; an empty one when none is.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_run.firing
+    """
+    held = __utils__["ringfree_process.holder"](AT_WORK)
+    return {} if held is None or held["pid"] == os.getpid() else {held["pid"]: held["what"]}

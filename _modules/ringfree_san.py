@@ -32,7 +32,7 @@ def __virtual__():
 
 
 def _settings():
-    return __salt__["cloudstor.settings"]()
+    return __salt__["ringfree_settings.get"]()
 
 
 def _ssh(control=None):
@@ -444,3 +444,22 @@ def connection(server=None):
 
 def _socket(server):
     return f"{RUN_DIR}/ssh-{server or __salt__['ringfree_nfs.server']()}"
+
+
+def confs():
+    """
+    The files of the conf share as they are on the SAN, asked over ssh; of subdirectories those that this node has too.
+
+    Returns a dictionary, as ``read_folder`` in ``_utils/ringfree_files.py`` does.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_san.confs
+    """
+    here = f"{STATE_DIR}/confs-on-share"
+    fetch_shared(__salt__["ringfree_settings.get"]()["shares"]["conf"]["export"], here)
+    return __utils__["ringfree_files.read_folder"](
+        here, below=__utils__["ringfree_files.subfolders"](__salt__["vz.conf_dir"]())
+    )

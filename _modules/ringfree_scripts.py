@@ -44,10 +44,10 @@ def unknown(there=None):
     mounted = __salt__["ringfree_nfs.in_use"]()["conf"]["mounted"]
     here = _read(__salt__["vz.conf_dir"]())
     if there is None:
-        there = here if mounted else __salt__["cloudstor.confs_on_share"]()
+        there = here if mounted else __salt__["ringfree_san.confs"]()
     known = _before() if mounted else here
-    allowed = __salt__["cloudstor.settings"]()["shares"]["conf"]["scripts"]
-    found, ctids = [], __salt__["cloudstor.containers"]()
+    allowed = __salt__["ringfree_settings.get"]()["shares"]["conf"]["scripts"]
+    found, ctids = [], __salt__["ringfree_owner.containers"]()
     scripts = [
         entry.get("data", b"")
         for names in (known, there)

@@ -110,7 +110,7 @@ def _seal(archive, kept, above):
         f"{archive}.sha256", __utils__["ringfree_archive.dump_sums"](sums), 0o600
     )
     fact = {"sums": sums, "keys": {**keys, "vz.conf": _own(above)}, "homes": homes}
-    __salt__["cloudstor.remember"]("snapshot", fact)
+    __salt__["ringfree_journal.remember"]("snapshot", fact)
     wrong = fault()
     if wrong:
         raise CommandExecutionError(f"the confs cannot be kept: {wrong}")
@@ -174,7 +174,7 @@ def vz_conf():
 
 
 def _refusal(said):
-    node = __salt__["cloudstor.node"]()
+    node = __opts__["id"]
     return CommandExecutionError(
         f"the snapshot of before the migration cannot be used: {said}. Put a whole one in its place ('sha256sum -c "
         f"{_sums_file()}' on the node compares, its lines of confs only once the node is back). Without one: "
@@ -185,7 +185,7 @@ def _refusal(said):
 
 def _known():
     """What the journal knows of the snapshot."""
-    known = __salt__["cloudstor.journal"]()["facts"].get("snapshot")
+    known = __salt__["ringfree_journal.read"]()["facts"].get("snapshot")
     return known if isinstance(known, dict) else {}
 
 
@@ -305,7 +305,7 @@ def dispensable():
 
         salt node001 ringfree_snapshot.dispensable
     """
-    return __salt__["cloudstor.state"]() == "in_flight" or "let_go" in _known()
+    return __salt__["ringfree_journal.state"]() == "in_flight" or "let_go" in _known()
 
 
 def keys():
@@ -384,10 +384,10 @@ def let_go():
             f"the journal does not know what the confs of before said ({', '.join(lacking)}). Nothing was changed. "
             f"Copy the confs of the node's containers from {__salt__['vz.conf_dir']()} to an empty directory, set "
             f"VE_PRIVATE and VE_ROOT there to where each container was, 'cd' there and 'tar -czf {_confs()} *.conf'; "
-            f"do the same with vz.conf as {_vz_conf()}; then 'salt {__salt__['cloudstor.node']()} "
+            f"do the same with vz.conf as {_vz_conf()}; then 'salt {__opts__['id']} "
             f"ringfree_snapshot.accept'"
         )
-    __salt__["cloudstor.remember"]("snapshot", {**_known(), "let_go": time.time()})
+    __salt__["ringfree_journal.remember"]("snapshot", {**_known(), "let_go": time.time()})
     return wrong
 
 
@@ -419,3 +419,36 @@ def accept():
         ) from error
     _seal(archive, kept, above)
     return fault()
+
+
+def local_areas(ctids):
+    """
+    Where containers were before the migration: their local private areas, by the confs of the snapshot.
+
+    Where a way back may do without the snapshot, and it cannot be used, the journal is asked.
+
+    ctids
+        List of ids; those that had no conf then are left out.
+
+    Returns a dictionary: container id to path, or to ``None`` where its conf named none.  Raises CommandExecutionError
+    when it is not known.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_snapshot.local_areas '[101, 102]'
+    """
+    try:
+        before, above = confs(), vz_conf()
+    except CommandExecutionError:
+        known = homes()
+        if not known or not dispensable():
+            raise
+        return {ctid: known[ctid] for ctid in ctids if ctid in known}
+    datas = {ctid: before.get(f"{ctid}.conf", {}).get("data") for ctid in ctids}
+    return {
+        ctid: __utils__["ringfree_conf.effective"](ctid, above, data)["private"]
+        for ctid, data in datas.items()
+        if data is not None
+    }

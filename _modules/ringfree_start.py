@@ -23,7 +23,7 @@ def __virtual__():
 
 
 def _settings():
-    return __salt__["cloudstor.settings"]()
+    return __salt__["ringfree_settings.get"]()
 
 
 def in_order(ctids, force=True, go_on=False, on_step=None):
@@ -57,7 +57,7 @@ def in_order(ctids, force=True, go_on=False, on_step=None):
     """
     tell = on_step or (lambda ctid, phase, note: None)
     names = _settings()["containers"]["priority"]
-    first = set(__salt__["cloudstor.resolve"](names)["found"].values())
+    first = set(__salt__["ringfree_owner.resolve"](names)["found"].values())
     found = {"faults": [], "silent": {}}
     for batch in _batches(ctids, first):
         try:
@@ -120,9 +120,9 @@ def answer(ctids, on_answer=None):
         if on_answer:
             on_answer(ctid, ", ".join(f"{name}: {said['detail']}" for name, said in answers.items()))
 
-    checks = __salt__["cloudstor.checks"](ctids)
+    wanted = checks(ctids)
     wait, complete = _settings()["start"]["answer"], __salt__["ringfree_fingerprint.lacking"]
-    return len(__salt__["vz.wait_healthy"](checks, wait, note, complete))
+    return len(__salt__["vz.wait_healthy"](wanted, wait, note, complete))
 
 
 def load():
@@ -138,7 +138,7 @@ def load():
 
         salt node001 ringfree_start.load
     """
-    before = __salt__["cloudstor.journal"]()["facts"].get("load", 0)
+    before = __salt__["ringfree_journal.read"]()["facts"].get("load", 0)
     per_cpu = _settings()["start"]["load_per_cpu"]
     return {"now": os.getloadavg()[0], "normal": round(max(per_cpu * (os.cpu_count() or 1), 1.5 * before), 2)}
 
@@ -161,7 +161,7 @@ def pace(ctids):
     """
     wait = _settings()["start"]["pace"]
     share = _settings()["shares"]["private"]["mount"]
-    on_share = __salt__["cloudstor.on_share"]([__salt__["vz.config"](ctid)["private"] for ctid in ctids])
+    on_share = __salt__["ringfree_nfs.on_share"]([__salt__["vz.config"](ctid)["private"] for ctid in ctids])
     started = time.monotonic()
     while time.monotonic() - started < wait:
         found = load()
@@ -201,3 +201,28 @@ def wait_load():
                 f"(ringfree:start:load_per_cpu)"
             )
         time.sleep(1)
+
+
+def checks(ctids):
+    """
+    The health checks of containers: those of the pillar without those from which a container is exempt.
+
+    ctids
+        List of ids.
+
+    Returns a dictionary: id to its checks, as ``vz.health`` takes them.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_start.checks '[101, 104]'
+    """
+    wanted = __salt__["ringfree_settings.get"]()["containers"]
+    exempt = {}
+    for name, ctid in __salt__["ringfree_owner.resolve"](list(wanted["exempt"]))["found"].items():
+        exempt.setdefault(ctid, set()).update(wanted["exempt"][name])
+    return {
+        ctid: {name: check for name, check in wanted["checks"].items() if name not in exempt.get(ctid, ())}
+        for ctid in ctids
+    }

@@ -63,14 +63,14 @@ def faults():
 
 def _settings(found):
     """What the migration sets in each file: container id, or None for vz.conf, to settings."""
-    paths = __utils__["ringfree_pillar.store_paths"](__salt__["cloudstor.settings"]())
+    paths = __utils__["ringfree_pillar.store_paths"](__salt__["ringfree_settings.get"]())
     wanted, moving = {None: {**paths, "DISABLED": "yes"}}, set(__salt__["cloudstor.to_move"]())
-    for ctid in __salt__["cloudstor.containers"]():
+    for ctid in __salt__["ringfree_owner.containers"]():
         try:
             wanted[ctid] = (
-                __salt__["cloudstor.with_layout"](ctid, paths)
+                __salt__["ringfree_confs.with_layout"](ctid, paths)
                 if ctid in moving
-                else __salt__["cloudstor.inherited"](ctid, list(paths))
+                else __salt__["ringfree_confs.inherited"](ctid, list(paths))
             )
         except (CommandExecutionError, OSError, ValueError) as error:
             found.append(str(error))

@@ -1010,3 +1010,29 @@ def _update(managers, argv_of, run, noted):
                 noted(who, going.pop(who), False, __utils__["ringfree_command.describe"](result))
             elif turn == 1:
                 noted(who, going[who], True, __utils__["ringfree_command.last_words"](result, 1))
+
+
+def running_or_mounted(ctids):
+    """
+    Which of some containers run or are mounted: what is written in them now is in no copy of theirs.
+
+    ctids
+        List of ids.
+
+    Returns a dictionary: id to ``runs`` or ``is mounted``; those that are down and unmounted are left out.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 vz.running_or_mounted '[101, 102]'
+    """
+    up, table = set(running()), mounts()
+    roots = {ctid: config(ctid)["root"] for ctid in ctids}
+    used = {mount["mountpoint"] for mount in table}
+    mounted = [
+        ctid
+        for ctid, root in roots.items()
+        if root and __utils__["ringfree_mounts.real_path"](table, root) in used
+    ]
+    return {ctid: "runs" if ctid in up else "is mounted" for ctid in ctids if ctid in up or ctid in mounted}

@@ -506,7 +506,7 @@ def commit(node):
         salt-run ringfree.commit node001
     """
     name = _node(node, _settings())
-    asked = _ask([name], "ringfree_run.confirm", [getpass.getuser()])
+    asked = _ask([name], "cloudstor.confirm", [getpass.getuser()])
     if not asked["faults"] and not _holder():
         faults = _apply(name, "ringfree.commit")["faults"]
         asked = {"faults": faults} if faults else _ask([name], "cloudstor.whereabouts")
@@ -546,7 +546,7 @@ def gate(node, part, pillar=None, raises=True):
     name = _node(node, settings)
     held = _holder() or {}
     until = held.get("until")
-    asked = _ask([name], "ringfree_run.expect", [until])
+    asked = _ask([name], "cloudstor.expect", [until])
     if asked["faults"]:
         return _refuse("\n".join(asked["faults"]), raises)
     told = asked["answers"][name]
@@ -598,7 +598,7 @@ def part(node, part, pillar=None, raises=True):
 
 def _not_there(node):
     """That all went well is held against where the node says that it is."""
-    asked = _ask([node], "cloudstor.state")
+    asked = _ask([node], "ringfree_journal.state")
     if asked["answers"].get(node) == "nfs":
         return []
     return asked["faults"] or [f"{node}: every step said that it went well, and the node is not committed"]
@@ -641,7 +641,7 @@ def _wait_back(node, patience):
     silent_until = time.monotonic() + patience
     while True:
         jobs = _ask([node], "saltutil.is_running", ["state.*"], timeout=BRIEF)
-        left = _ask([node], "ringfree_revert.busy", timeout=BRIEF)
+        left = _ask([node], "ringfree_run.busy", timeout=BRIEF)
         faults = jobs["faults"] or left["faults"]
         if not faults:
             ours = [job for job in jobs["answers"][node] if "ringfree." in repr(job.get("arg"))]
@@ -700,7 +700,7 @@ def _wait_for_confirmation(node, within, until):
         f"otherwise it goes back at {_clock(end)}"
     )
     while time.time() < end:
-        if _ask([node], "ringfree_run.confirmed")["answers"].get(node):
+        if _ask([node], "cloudstor.confirmed")["answers"].get(node):
             return None
         aborted = (_holder() or {}).get("aborted")
         if aborted:
@@ -903,7 +903,7 @@ def silence(nodes, pillar=None, raises=True):
     names = _names(nodes, settings)
     if not settings["monitoring"]["host"]:
         return "The pillar names no monitoring host."
-    asked = _ask(names, "cloudstor.state")
+    asked = _ask(names, "ringfree_journal.state")
     if asked["faults"]:
         return _refuse("\n".join(asked["faults"]), raises)
     if all(asked["answers"][node] == "nfs" for node in names):
@@ -1276,7 +1276,7 @@ def wait_idle(nodes, pillar=None, raises=True):
     wait, known = settings["rollback"]["idle"], {}
     end_jobs, give_up = time.monotonic() + wait, time.monotonic() + 3 * wait
     while True:
-        asked, left = _ask(names, "saltutil.is_running", ["state.*"]), _ask(names, "ringfree_revert.busy")
+        asked, left = _ask(names, "saltutil.is_running", ["state.*"]), _ask(names, "ringfree_run.busy")
         faults = asked["faults"] or left["faults"]
         jobs = _earlier(known, asked["answers"])
         busy = [f"{node} still works on {job}" for node, job in jobs]
@@ -1288,7 +1288,7 @@ def wait_idle(nodes, pillar=None, raises=True):
         if time.monotonic() > end_jobs:
             for node, job in jobs:
                 _ask([node], "saltutil.kill_job", [job["jid"]])
-            _ask(names, "ringfree_revert.end_busy")
+            _ask(names, "ringfree_run.end_busy")
         time.sleep(1)
 
 
@@ -1480,7 +1480,7 @@ def failover_gate(node, before, pillar=None, raises=True):
     busy = _wait_rest([name])
     if busy:
         return _refuse("\n".join(busy), raises)
-    states = _ask(before, "cloudstor.state")["answers"] if before else {}
+    states = _ask(before, "ringfree_journal.state")["answers"] if before else {}
     stuck = [other for other in before if states.get(other) != "nfs"]
     silent = _ask([name], "ringfree_nfs.silent") if stuck else {"answers": {}, "faults": []}
     if silent["faults"]:
@@ -1595,7 +1595,7 @@ def bring_up(nodes=None):
 
         salt-run ringfree.bring_up node001
     """
-    asked = _ask(_names(nodes, _settings()), "ringfree_boot.bring_up")
+    asked = _ask(_names(nodes, _settings()), "cloudstor.bring_up")
     said = {node: _brought(done) for node, done in asked["answers"].items()}
     if asked["faults"]:
         _refuse("\n".join([*(f"{node}: {text}" for node, text in said.items()), *asked["faults"]]))

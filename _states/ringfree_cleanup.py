@@ -40,15 +40,14 @@ def cleaned(name, consent=None):
           ringfree_cleanup.cleaned:
             - consent: 7f3a-91c2
     """
-    ret = {"name": name, "changes": {}, "result": True, "comment": ""}
+    ret = __utils__["ringfree_ret.new"](name)
     try:
         if __opts__["test"]:
             return _foretold(ret, consent)
         found = __salt__["ringfree_cleanup.clean"](consent, lambda item: _noted(ret["changes"], item))
-        ret["comment"] = f"{_count(found, 'went')}{_left(found)}"
+        return ret.end(f"{_count(found, 'went')}{_left(found)}")
     except (CommandExecutionError, OSError) as error:
-        ret.update(result=False, comment=__salt__["cloudstor.failure"](name, error))
-    return ret
+        return ret.end(__salt__["cloudstor.failure"](name, error), False)
 
 
 def _foretold(ret, consent):
@@ -56,9 +55,9 @@ def _foretold(ret, consent):
     found = __salt__["ringfree_cleanup.plan"]()
     ret["changes"] = {item["path"]: _change(item) for item in found["items"]}
     fault = __salt__["ringfree_cleanup.objection"](consent, found["digest"]) if found["items"] else None
-    ret["comment"] = f"It would be refused: {fault}." if fault else _count(found, "would go") + _left(found)
-    ret["result"] = False if fault else None if found["items"] else True
-    return ret
+    if fault:
+        return ret.end(f"It would be refused: {fault}.", False)
+    return ret.end(_count(found, "would go") + _left(found), None if found["items"] else True)
 
 
 def _count(found, went):
@@ -81,4 +80,4 @@ def _noted(changes, item):
     """One directory is done: what changed, and a line for the people who watch."""
     changes[item["path"]] = _change(item)
     where = f"deleted, {item['path']}" if item["action"] == "delete" else f"moved aside to {item['kept']}"
-    __salt__["cloudstor.tell"]("cleanup", "verified", item["ctid"], where)
+    __salt__["ringfree_journal.announce"]("cleanup", "verified", item["ctid"], where)

@@ -44,26 +44,25 @@ def runs_from(name, to, accept_age=False, max_age=None):
           ringfree_failover.runs_from:
             - to: secondary
     """
-    ret = {"name": name, "changes": {}, "result": True, "comment": ""}
+    ret = __utils__["ringfree_ret.new"](name)
     try:
         if __opts__["test"]:
             return _planned(ret, __salt__["ringfree_failover.look"](to, accept_age, max_age))
         steps = __salt__["ringfree_failover.failover"](to, accept_age, max_age)
         ret["changes"] = {step["what"]: {"old": "", "new": step["detail"]} for step in steps}
-        ret["comment"] = __salt__["cloudstor.whereabouts"]()
+        return ret.end(__salt__["cloudstor.whereabouts"]())
     except FAULTS as error:
-        ret.update(result=False, comment=__salt__["cloudstor.failure"](name, error))
-    return ret
+        return ret.end(__salt__["cloudstor.failure"](name, error), False)
 
 
 def _planned(ret, seen):
     """What a dry run says."""
     if seen["findings"]:
-        return {**ret, "result": False, "comment": "; ".join(seen["findings"])}
+        return ret.end("; ".join(seen["findings"]), False)
     if not seen["todo"]:
-        return {**ret, "comment": seen["said"]}
+        return ret.end(seen["said"])
     old, new = seen["from"], seen["to"]
     ret["changes"] = {"san": {"old": old, "new": new}}
     for ctid in seen["containers"]:
         ret["changes"][str(ctid)] = {"old": f"running from {old}", "new": f"running from {new}"}
-    return {**ret, "result": None, "comment": seen["said"]}
+    return ret.end(seen["said"], None)

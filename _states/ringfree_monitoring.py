@@ -42,20 +42,18 @@ def silent(name, services, expiry=21600):
             - services: [nagios, shinken]
             - expiry: 21600
     """
-    ret = {"name": name, "changes": {}, "result": True, "comment": "Monitoring is silent."}
+    ret = __utils__["ringfree_ret.new"](name)
     try:
         todo = __salt__["ringfree_monitoring.on"](services)
         ret["changes"] = {service: {"old": "running", "new": "stopped"} for service in todo}
+        if not todo:
+            return ret.end("Monitoring is silent.")
         if __opts__["test"]:
-            if todo:
-                ret.update(result=None, comment=f"{', '.join(todo)} would be stopped.")
-            return ret
-        if todo:
-            __salt__["ringfree_monitoring.silence"](services, expiry)
-            ret["comment"] = f"{', '.join(todo)} was stopped; it comes back by itself after {expiry} s."
+            return ret.end(f"{', '.join(todo)} would be stopped.", None)
+        __salt__["ringfree_monitoring.silence"](services, expiry)
+        return ret.end(f"{', '.join(todo)} was stopped; it comes back by itself after {expiry} s.")
     except FAULTS as error:
-        ret.update(result=False, comment=str(error))
-    return ret
+        return ret.end(str(error), False)
 
 
 def restored(name):
@@ -70,21 +68,19 @@ def restored(name):
         Monitoring is back:
           ringfree_monitoring.restored: []
     """
-    ret = {"name": name, "changes": {}, "result": True, "comment": "Nothing is silenced."}
+    ret = __utils__["ringfree_ret.new"](name)
     try:
         before = __salt__["ringfree_monitoring.record"]()
         if before is None:
-            return ret
+            return ret.end("Nothing is silenced.")
         up = __salt__["ringfree_monitoring.on"](before["on"])
         ret["changes"] = {
             service: {"old": "stopped", "new": "running"} for service in before["on"] if service not in up
         }
         if __opts__["test"]:
-            ret.update(result=None if ret["changes"] else True, comment="Monitoring would be brought back.")
-            return ret
+            return ret.end("Monitoring would be brought back.", None if ret["changes"] else True)
         started = __salt__["ringfree_monitoring.restore"]()
         ret["changes"] = {service: {"old": "stopped", "new": "running"} for service in started}
-        ret["comment"] = f"{', '.join(before['on']) or 'nothing'} runs again."
+        return ret.end(f"{', '.join(before['on']) or 'nothing'} runs again.")
     except FAULTS as error:
-        ret.update(result=False, comment=str(error))
-    return ret
+        return ret.end(str(error), False)

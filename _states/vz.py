@@ -5,8 +5,6 @@ Each one probes, says under ``test=True`` exactly what it would do, acts, and re
 to NFS the states of a migration find nothing to do.
 """
 
-import time
-
 from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "vz"
@@ -29,25 +27,8 @@ def __virtual__():
     )
 
 
-def _ret(name):
-    return {"name": name, "changes": {}, "result": True, "comment": ""}
-
-
-def _end(ret, comment, result=True):
-    ret.update(result=result, comment=comment)
-    return ret
-
-
-def _failed(ret, error):
-    return _end(ret, __salt__["cloudstor.failure"](ret["name"], error), False)
-
-
-def _mark(step, phase, **details):
-    __salt__["cloudstor.mark"](step, phase, **details)
-
-
 def _committed():
-    return __salt__["cloudstor.state"]() == "nfs"
+    return __salt__["ringfree_journal.state"]() == "nfs"
 
 
 def configured(name, settings):
@@ -68,23 +49,23 @@ def configured(name, settings):
                 VE_PRIVATE: /vz/nfsprivate/$VEID
                 DISK_QUOTA: 'no'
     """
-    ret = _ret(name)
+    ret = __utils__["ringfree_ret.new"](name)
     try:
         if _committed():
-            return _end(ret, ON_NFS)
+            return ret.end(ON_NFS)
         ret["changes"] = __salt__["vz.changes"](settings)
         if not ret["changes"]:
-            return _end(ret, "vz.conf is as declared.")
+            return ret.end("vz.conf is as declared.")
         if __opts__["test"]:
-            return _end(ret, "vz.conf would be changed.", None)
-        _mark("vz_conf", "intent")
+            return ret.end("vz.conf would be changed.", None)
+        __salt__["ringfree_journal.mark"]("vz_conf", "intent")
         ret["changes"] = __salt__["vz.configure"](settings)
         if __salt__["vz.changes"](settings):
             raise CommandExecutionError("vz.conf was written and does not read as declared")
-        _mark("vz_conf", "verified")
-        return _end(ret, "vz.conf was changed.")
+        __salt__["ringfree_journal.mark"]("vz_conf", "verified")
+        return ret.end("vz.conf was changed.")
     except FAULTS as error:
-        return _failed(ret, error)
+        return ret.end(__salt__["cloudstor.failure"](name, error), False)
 
 
 def containers_configured(name, settings):
@@ -106,16 +87,16 @@ def containers_configured(name, settings):
                 VE_PRIVATE: /vz/nfsprivate/$VEID
                 DISK_QUOTA: 'no'
     """
-    ret = _ret(name)
+    ret = __utils__["ringfree_ret.new"](name)
     try:
         if _committed():
-            return _end(ret, ON_NFS)
+            return ret.end(ON_NFS)
         ctids = __salt__["cloudstor.to_move"]()
         return _configure_each(
-            ret, {ctid: __salt__["cloudstor.with_layout"](ctid, settings) for ctid in ctids}
+            ret, {ctid: __salt__["ringfree_confs.with_layout"](ctid, settings) for ctid in ctids}
         )
     except FAULTS as error:
-        return _failed(ret, error)
+        return ret.end(__salt__["cloudstor.failure"](name, error), False)
 
 
 def _configure_each(ret, wanted):
@@ -123,10 +104,10 @@ def _configure_each(ret, wanted):
     changes = {ctid: __salt__["vz.changes"](values, ctid) for ctid, values in wanted.items()}
     ret["changes"] = {str(ctid): change for ctid, change in changes.items() if change}
     if not ret["changes"]:
-        return _end(ret, f"{len(wanted)} container confs are as declared.")
+        return ret.end(f"{len(wanted)} container confs are as declared.")
     if __opts__["test"]:
-        return _end(ret, f"{len(ret['changes'])} container confs would be changed.", None)
-    _mark("container_confs", "intent")
+        return ret.end(f"{len(ret['changes'])} container confs would be changed.", None)
+    __salt__["ringfree_journal.mark"]("container_confs", "intent")
     done = {}
     for ctid in (int(key) for key in list(ret["changes"])):
         done[str(ctid)] = __salt__["vz.configure"](wanted[ctid], ctid)
@@ -135,8 +116,8 @@ def _configure_each(ret, wanted):
             raise CommandExecutionError(
                 f"the conf of container {ctid} was written and does not read as declared"
             )
-    _mark("container_confs", "verified", note=f"{len(done)} confs")
-    return _end(ret, f"{len(done)} container confs were changed.")
+    __salt__["ringfree_journal.mark"]("container_confs", "verified", note=f"{len(done)} confs")
+    return ret.end(f"{len(done)} container confs were changed.")
 
 
 def others_pinned(name, keys):
@@ -158,19 +139,19 @@ def others_pinned(name, keys):
           vz.others_pinned:
             - keys: [VE_ROOT, VE_PRIVATE, DISK_QUOTA]
     """
-    ret = _ret(name)
+    ret = __utils__["ringfree_ret.new"](name)
     try:
         if _committed():
-            return _end(ret, ON_NFS)
+            return ret.end(ON_NFS)
         moving = set(__salt__["cloudstor.to_move"]())
         wanted = {
-            ctid: __salt__["cloudstor.inherited"](ctid, keys)
-            for ctid in __salt__["cloudstor.containers"]()
+            ctid: __salt__["ringfree_confs.inherited"](ctid, keys)
+            for ctid in __salt__["ringfree_owner.containers"]()
             if ctid not in moving
         }
         return _configure_each(ret, {ctid: values for ctid, values in wanted.items() if values})
     except FAULTS as error:
-        return _failed(ret, error)
+        return ret.end(__salt__["cloudstor.failure"](name, error), False)
 
 
 def manifested(name):
@@ -185,58 +166,24 @@ def manifested(name):
         The containers that run are written down:
           vz.manifested: []
     """
-    ret = _ret(name)
+    ret = __utils__["ringfree_ret.new"](name)
     try:
-        if __salt__["cloudstor.reached"]("manifest"):
-            return _end(ret, f"The manifest names {len(__salt__['vz.manifest']())} containers.")
+        if __salt__["ringfree_journal.reached"]("manifest"):
+            return ret.end(f"The manifest names {len(__salt__['vz.manifest']())} containers.")
         ctids = __salt__["vz.start_order"](
-            __salt__["vz.running"](), __salt__["cloudstor.settings"]()["containers"]["priority"]
+            __salt__["vz.running"](), __salt__["ringfree_settings.get"]()["containers"]["priority"]
         )
         ret["changes"] = {"manifest": {"old": __salt__["vz.manifest"](), "new": ctids}}
         if __opts__["test"]:
-            return _end(ret, f"The manifest would name {len(ctids)} containers.", None)
-        _mark("manifest", "intent")
-        __salt__["cloudstor.remember"]("load", __salt__["ringfree_start.load"]()["now"])
+            return ret.end(f"The manifest would name {len(ctids)} containers.", None)
+        __salt__["ringfree_journal.mark"]("manifest", "intent")
+        __salt__["ringfree_journal.remember"]("load", __salt__["ringfree_start.load"]()["now"])
         if __salt__["vz.write_manifest"](ctids) != ctids:
             raise CommandExecutionError("the manifest does not read as it was written")
-        _mark("manifest", "verified", note=f"{len(ctids)} containers")
-        return _end(ret, f"The manifest names {len(ctids)} containers.")
+        __salt__["ringfree_journal.mark"]("manifest", "verified", note=f"{len(ctids)} containers")
+        return ret.end(f"The manifest names {len(ctids)} containers.")
     except FAULTS as error:
-        return _failed(ret, error)
-
-
-def fingerprinted(name):
-    """
-    What the containers have that are about to move is written down: mounts, listeners, addresses, routes, daemons.
-
-    It is looked at once more right before they are stopped (:py:func:`stopped`), and they have to have it again once
-    they are started.  A container of which the node cannot see what it has moves all the same.
-
-    name
-        A sentence for people.
-
-    .. code-block:: yaml
-
-        What the containers have is written down:
-          vz.fingerprinted: []
-    """
-    ret = _ret(name)
-    try:
-        if _committed():
-            return _end(ret, ON_NFS)
-        known = __salt__["ringfree_fingerprint.taken"]()
-        there = set(__salt__["cloudstor.on_nfs"]())
-        todo = [ctid for ctid in __salt__["cloudstor.to_move"]() if ctid not in known and ctid not in there]
-        seen = __salt__["ringfree_fingerprint.take"](todo, test=__opts__["test"])
-        notes = "".join(f" {note}" for note in seen["notes"])
-        if not seen["containers"]:
-            return _end(ret, f"It is written down what {len(known)} containers have.{notes}")
-        ret["changes"] = {"fingerprint": {"old": None, "new": f"what {seen['containers']} containers have"}}
-        if __opts__["test"]:
-            return _end(ret, f"What {seen['containers']} containers have would be written down.{notes}", None)
-        return _end(ret, f"What {seen['containers']} containers have was written down.{notes}")
-    except FAULTS as error:
-        return _failed(ret, error)
+        return ret.end(__salt__["cloudstor.failure"](name, error), False)
 
 
 def packages_updated(name, node=True, containers=True):
@@ -258,24 +205,24 @@ def packages_updated(name, node=True, containers=True):
           vz.packages_updated:
             - node: true
     """
-    ret = _ret(name)
+    ret = __utils__["ringfree_ret.new"](name)
     try:
-        if __salt__["cloudstor.reached"]("packages") or not (node or containers):
-            return _end(ret, "Nothing to update in this migration.")
+        if __salt__["ringfree_journal.reached"]("packages") or not (node or containers):
+            return ret.end("Nothing to update in this migration.")
         ctids = __salt__["vz.running"]() if containers else []
         if __opts__["test"]:
             places = [ctid for ctid in ctids if __salt__["vz.package_manager"](ctid)]
             places += ["node"] if node and __salt__["vz.package_manager"]() else []
             ret["changes"] = {str(place): {"old": "as installed", "new": "updated"} for place in places}
-            return _end(ret, f"Packages would be updated in {len(places)} places.", None if places else True)
-        _mark("packages", "intent")
-        wanted = __salt__["cloudstor.settings"]()["packages"]
+            return ret.end(f"Packages would be updated in {len(places)} places.", None if places else True)
+        __salt__["ringfree_journal.mark"]("packages", "intent")
+        wanted = __salt__["ringfree_settings.get"]()["packages"]
         outcomes = __salt__["vz.update_packages"](
             ctids,
             node,
             wanted["workers"],
             wanted["deadline"],
-            lambda who, outcome: __salt__["cloudstor.tell"](
+            lambda who, outcome: __salt__["ringfree_journal.announce"](
                 "packages", "done", container=who, note=outcome["manager"] or "nothing"
             ),
         )
@@ -287,10 +234,10 @@ def packages_updated(name, node=True, containers=True):
         bad = [f"{who}: {entry['detail']}" for who, entry in outcomes.items() if not entry["ok"]]
         if bad:
             raise CommandExecutionError("packages could not be updated: " + "; ".join(bad))
-        _mark("packages", "verified", note=f"{len(ret['changes'])} updated")
-        return _end(ret, f"Packages were updated in {len(ret['changes'])} places.")
+        __salt__["ringfree_journal.mark"]("packages", "verified", note=f"{len(ret['changes'])} updated")
+        return ret.end(f"Packages were updated in {len(ret['changes'])} places.")
     except FAULTS as error:
-        return _failed(ret, error)
+        return ret.end(__salt__["cloudstor.failure"](name, error), False)
 
 
 def stopped(name):
@@ -305,40 +252,42 @@ def stopped(name):
         The containers are stopped:
           vz.stopped: []
     """
-    ret = _ret(name)
+    ret = __utils__["ringfree_ret.new"](name)
     try:
         if _committed():
-            return _end(ret, ON_NFS)
-        there = set(__salt__["cloudstor.on_nfs"]())
+            return ret.end(ON_NFS)
+        there = set(__salt__["ringfree_nfs.containers"]())
         todo = list(
-            __salt__["cloudstor.up"]([ctid for ctid in __salt__["cloudstor.to_move"]() if ctid not in there])
+            __salt__["vz.running_or_mounted"](
+                [ctid for ctid in __salt__["cloudstor.to_move"]() if ctid not in there]
+            )
         )
         if not todo:
-            return _end(ret, "No container runs from local storage.")
+            return ret.end("No container runs from local storage.")
         ret["changes"] = {str(ctid): {"old": "running", "new": "stopped"} for ctid in todo}
         if __opts__["test"]:
-            return _end(ret, f"{len(todo)} containers would be stopped.", None)
-        wanted, killed = __salt__["cloudstor.settings"]()["stop"], []
+            return ret.end(f"{len(todo)} containers would be stopped.", None)
+        wanted, killed = __salt__["ringfree_settings.get"]()["stop"], []
 
         def down(ctid, note):
-            _mark("stop", "verified", container=ctid, note=note)
+            __salt__["ringfree_journal.mark"]("stop", "verified", container=ctid, note=note)
             if note:
                 killed.append(f" Container {ctid} was {note}.")
 
         notes = "".join(f" {note}" for note in __salt__["ringfree_fingerprint.take"](todo)["notes"])
-        _mark("stop", "intent", note=f"{len(todo)} containers")
+        __salt__["ringfree_journal.mark"]("stop", "intent", note=f"{len(todo)} containers")
         for ctid in todo:
-            _mark("stop", "intent", container=ctid)
+            __salt__["ringfree_journal.mark"]("stop", "intent", container=ctid)
         __salt__["vz.stop"](
             list(reversed(todo)),
             wanted["workers"],
             wanted["deadline"],
             down,
         )
-        _mark("stop", "verified")
-        return _end(ret, f"{len(todo)} containers were stopped.{''.join(killed)}{notes}")
+        __salt__["ringfree_journal.mark"]("stop", "verified")
+        return ret.end(f"{len(todo)} containers were stopped.{''.join(killed)}{notes}")
     except FAULTS as error:
-        return _failed(ret, error)
+        return ret.end(__salt__["cloudstor.failure"](name, error), False)
 
 
 def restarted(name):
@@ -353,13 +302,13 @@ def restarted(name):
         vz reads the new vz.conf:
           vz.restarted: []
     """
-    ret = _ret(name)
+    ret = __utils__["ringfree_ret.new"](name)
     try:
-        if _committed() or __salt__["cloudstor.reached"]("vz_restart"):
-            return _end(ret, "The vz service was restarted in this migration.")
+        if _committed() or __salt__["ringfree_journal.reached"]("vz_restart"):
+            return ret.end("The vz service was restarted in this migration.")
         ret["changes"] = {"vz": {"old": "running with the old vz.conf", "new": "restarted"}}
         if __opts__["test"]:
-            return _end(ret, "The vz service would be restarted.", None)
+            return ret.end("The vz service would be restarted.", None)
         up = __salt__["vz.running"]()
         if up:
             raise CommandExecutionError(
@@ -369,7 +318,7 @@ def restarted(name):
             raise CommandExecutionError(
                 "nothing keeps containers from starting by themselves; vz was not restarted"
             )
-        _mark("vz_restart", "intent")
+        __salt__["ringfree_journal.mark"]("vz_restart", "intent")
         __salt__["service.restart"]("vz")
         if not __salt__["service.status"]("vz"):
             raise CommandExecutionError(
@@ -378,10 +327,10 @@ def restarted(name):
         up = __salt__["vz.running"]()
         if up:
             raise CommandExecutionError(f"containers {', '.join(map(str, up))} started with the vz service")
-        _mark("vz_restart", "verified")
-        return _end(ret, "The vz service was restarted.")
+        __salt__["ringfree_journal.mark"]("vz_restart", "verified")
+        return ret.end("The vz service was restarted.")
     except FAULTS as error:
-        return _failed(ret, error)
+        return ret.end(__salt__["cloudstor.failure"](name, error), False)
 
 
 def running(name, first=False):
@@ -402,39 +351,39 @@ def running(name, first=False):
           vz.running:
             - first: true
     """
-    ret = _ret(name)
+    ret = __utils__["ringfree_ret.new"](name)
     try:
         if _committed():
             return _confirm(ret, first)
-        there = set(__salt__["cloudstor.on_nfs"]())
+        there = set(__salt__["ringfree_nfs.containers"]())
         if __opts__["test"] and not first:
             there.update(_wanted(True))  # the live run has started them by then
         todo = [ctid for ctid in _wanted(first) if ctid not in there]
         ret["changes"] = {str(ctid): {"old": "stopped", "new": "running from NFS"} for ctid in todo}
         if __opts__["test"]:
             comment = f"{len(todo)} containers would be started." if todo else "All containers run from NFS."
-            return _end(ret, comment, None if todo else True)
+            return ret.end(comment, None if todo else True)
         _start(todo, first)
         if not first:
-            _mark("start", "verified", note=f"{len(_wanted(first))} containers")
-        return _end(ret, f"{len(todo)} containers were started from NFS and answer.")
+            __salt__["ringfree_journal.mark"]("start", "verified", note=f"{len(_wanted(first))} containers")
+        return ret.end(f"{len(todo)} containers were started from NFS and answer.")
     except FAULTS as error:
-        return _failed(ret, error)
+        return ret.end(__salt__["cloudstor.failure"](name, error), False)
 
 
 def _wanted(first):
     ctids = __salt__["cloudstor.to_move"]()
     if not first:
         return ctids
-    names = __salt__["cloudstor.settings"]()["containers"]["priority"]
-    priority = set(__salt__["cloudstor.resolve"](names)["found"].values())
+    names = __salt__["ringfree_settings.get"]()["containers"]["priority"]
+    priority = set(__salt__["ringfree_owner.resolve"](names)["found"].values())
     return [ctid for ctid in ctids if ctid in priority]
 
 
 def _confirm(ret, first):
     """A committed node: nothing is started (somebody may have stopped it on purpose); what runs must answer."""
     ctids, up = _wanted(first), set(__salt__["vz.running"]())
-    there = set(__salt__["cloudstor.on_nfs"]())
+    there = set(__salt__["ringfree_nfs.containers"]())
     astray = [str(ctid) for ctid in ctids if ctid in up and ctid not in there]
     if astray:
         raise CommandExecutionError(f"containers {', '.join(astray)} run, but not from NFS")
@@ -443,46 +392,19 @@ def _confirm(ret, first):
         __salt__["ringfree_start.answer"](run)
     down = [str(ctid) for ctid in ctids if ctid not in up]
     left = f" Stopped since the migration: {', '.join(down)}." if down else ""
-    return _end(ret, f"{len(run)} containers run from NFS and answer.{left}")
+    return ret.end(f"{len(run)} containers run from NFS and answer.{left}")
 
 
 def _start(ctids, first):
     """Start containers in order; wait until each answers, and note what it said."""
 
     def note(ctid, phase, said):
-        if phase != "verified" or not __salt__["cloudstor.reached"]("start", "verified", ctid):
-            _mark("start", phase, container=ctid, note=said)
+        if phase != "verified" or not __salt__["ringfree_journal.reached"]("start", "verified", ctid):
+            __salt__["ringfree_journal.mark"]("start", phase, container=ctid, note=said)
 
     if ctids:
-        _mark("start", "intent", note=f"{len(ctids)} containers")
+        __salt__["ringfree_journal.mark"]("start", "intent", note=f"{len(ctids)} containers")
     __salt__["ringfree_start.in_order"](ctids, on_step=note)
     if not first:
         moved = __salt__["cloudstor.to_move"]()
         __salt__["ringfree_start.answer"](moved, lambda ctid, said: note(ctid, "verified", said))
-
-
-def load_normal(name):
-    """
-    The node's load is back to normal.
-
-    name
-        A sentence for people.
-
-    .. code-block:: yaml
-
-        The load is back to normal:
-          vz.load_normal: []
-    """
-    ret = _ret(name)
-    try:
-        if __opts__["test"]:
-            return _end(ret, f"The load is {__salt__['ringfree_start.load']()['now']:.1f}.")
-        started = time.monotonic()
-        found = __salt__["ringfree_start.wait_load"]()
-        waited = time.monotonic() - started
-        return _end(
-            ret,
-            f"The load is {found['now']:.1f}, normal is up to {found['normal']:.1f}; waited {waited:.0f} s.",
-        )
-    except FAULTS as error:
-        return _failed(ret, error)

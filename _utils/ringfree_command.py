@@ -214,6 +214,28 @@ def run(argv, deadline=60, stdin=None, limit=LIMIT, count=None):
     return result
 
 
+def ask(argv, deadline=60):
+    """
+    Run a program that prints JSON, as :py:func:`run` does.
+
+    argv
+        List: the program and its arguments.
+
+    deadline : 60
+        Seconds until it is killed.
+
+    Returns what :py:func:`run` returns, and ``answer``: what it printed; ``None`` when it failed or printed no JSON.
+    """
+    result = run(argv, deadline=deadline)
+    result["answer"] = None
+    if result["rc"] == 0:
+        try:
+            result["answer"] = json.loads(result["out"])
+        except ValueError:
+            log.debug("%s printed no JSON", argv[0], exc_info=True)
+    return result
+
+
 def _run(argv, deadline, stdin, limit, count, record):
     started = time.monotonic()
     with (

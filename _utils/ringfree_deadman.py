@@ -57,7 +57,7 @@ def script(folder, salt_call, deadline, rehearsal=False):
     folder, salt_call = _safe(folder), _safe(salt_call)
     # Also no Saltfile of root's, which Salt would put above the configuration.
     own = f"--config-dir={folder} --saltfile={folder}/Saltfile"
-    words = "ringfree_deadman.fire" + (" test=True" if rehearsal else "")
+    words = "ringfree_rollback.fire" + (" test=True" if rehearsal else "")
     return f"""#!/bin/sh
 # Brings this node back to local storage when nobody has committed it in time: ringfree_deadman.
 PATH={PATH}

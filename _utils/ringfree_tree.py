@@ -212,6 +212,18 @@ def open_folder(path, above=None):
     return handle
 
 
+def is_ploop(private):
+    """
+    Whether a private area is one of the layout ploop: an image instead of a tree.
+
+    private
+        The private area.
+
+    Returns True or False.
+    """
+    return holds(private, "root.hdd/DiskDescriptor.xml")
+
+
 def holds(top, path):
     """
     Whether there is something of a name in a container's tree; links on the way to it are not followed.

@@ -1,7 +1,7 @@
 #!jinja|yaml
 # One node back to local storage, once nothing works on it any more; a highstate is waited for by the queue.
 # A number waits, `true` does not: https://github.com/saltstack/salt/issues/68694
-# `data` and `committed` are those of the state cloudstor.reverted.
+# `data` and `committed` are those of the state ringfree_rollback.rolled_back.
 {%- from 'orch/asked.jinja' import asked with context %}
 {%- if asked.faults %}
 {%- include 'orch/refused.jinja' %}

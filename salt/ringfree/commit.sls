@@ -4,7 +4,7 @@ include:
   - ringfree.fstab
 
 The load is back to normal:
-  vz.load_normal:
+  ringfree_start.load_normal:
     - failhard: true
     - require_in:
       - file: The mounts come back after a reboot
@@ -14,7 +14,7 @@ The node stays on NFS:
     - failhard: true
     - require:
       - file: The mounts come back after a reboot
-      - cloudstor: vz starts only with its store
+      - ringfree_boot: vz starts only with its store
 
 The variables say that the SAN is mounted:
   ringfree_nfs.variables:

@@ -1,6 +1,6 @@
 #!jinja|yaml
 # From the first stop to the last answer. Nothing is in here that could have been done before.
-{%- set ringfree = salt['cloudstor.settings']() %}
+{%- set ringfree = salt['ringfree_settings.get']() %}
 {%- set shares = ringfree.shares %}
 {%- set paths = {
       'VE_ROOT': shares.root.mount ~ '/$VEID',
@@ -17,7 +17,7 @@ The last changes are on the share:
     - failhard: true
 
 The share's copies are the live ones:
-  cloudstor.owned:
+  ringfree_owner.owned:
     - failhard: true
 
 The container confs lead to the share:
@@ -31,7 +31,7 @@ vz.conf leads to the share:
     - failhard: true
 
 The conf share is as the confs are:
-  cloudstor.conf_share_prepared:
+  ringfree_confs.prepared:
     - failhard: true
 
 vz reads the new vz.conf:
@@ -39,7 +39,7 @@ vz reads the new vz.conf:
     - failhard: true
 
 The conf share is mounted:
-  cloudstor.mounted:
+  ringfree_nfs.mounted:
     - shares: [conf]
     - failhard: true
 

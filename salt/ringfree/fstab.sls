@@ -11,5 +11,5 @@ The mounts come back after a reboot:
     - failhard: false
 
 vz starts only with its store:
-  cloudstor.vz_waits:
+  ringfree_boot.vz_waits:
     - failhard: false

@@ -20,7 +20,7 @@ The mount points are there:
     - failhard: false
 
 Nobody writes under the mount points:
-  cloudstor.mount_points_closed:
+  ringfree_boot.mount_points_closed:
     - failhard: false
 
 The shares are mounted:
@@ -44,11 +44,11 @@ The containers live on the share:
     - failhard: false
 
 Each container is one node's:
-  cloudstor.no_conflicts:
+  ringfree_owner.no_conflicts:
     - failhard: false
 
 Nobody else's scripts run here:
-  cloudstor.scripts_known:
+  ringfree_scripts.known:
     - failhard: false
 
 Nothing waits for the share:

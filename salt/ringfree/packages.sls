@@ -1,6 +1,6 @@
 #!jinja|yaml
 # Package updates come before the manifest: one that breaks a container stops the line before anything moves.
-{%- set ringfree = salt['cloudstor.settings']() %}
+{%- set ringfree = salt['ringfree_settings.get']() %}
 
 The migration is in the journal:
   cloudstor.begun:

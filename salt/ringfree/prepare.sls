@@ -1,6 +1,6 @@
 #!jinja|yaml
 # Everything that can be done before a container stops.
-{%- set ringfree = salt['cloudstor.settings']() %}
+{%- set ringfree = salt['ringfree_settings.get']() %}
 {%- set shares = ringfree.shares %}
 
 The containers that run are written down:
@@ -8,11 +8,11 @@ The containers that run are written down:
     - failhard: true
 
 What the containers have is written down:
-  vz.fingerprinted:
+  ringfree_fingerprint.taken:
     - failhard: true
 
 The confs are kept:
-  cloudstor.snapshotted:
+  ringfree_snapshot.made:
     - failhard: true
 
 Containers that do not move keep their paths:
@@ -32,7 +32,7 @@ Containers that do not move keep their paths:
 {%- endfor %}
 
 Nobody writes under the mount points:
-  cloudstor.mount_points_closed:
+  ringfree_boot.mount_points_closed:
     - failhard: true
 
 The variables say where the SAN is:
@@ -40,19 +40,19 @@ The variables say where the SAN is:
     - failhard: true
 
 The containers' store is mounted:
-  cloudstor.mounted:
+  ringfree_nfs.mounted:
     - shares: [private, root]
     - failhard: true
 
 Nothing starts by itself:
-  cloudstor.guarded:
+  ringfree_guard.guarded:
     - failhard: true
 
 The conf share is ready:
-  cloudstor.conf_share_prepared:
+  ringfree_confs.prepared:
     - failhard: true
 
 The node goes back by itself unless it is committed:
-  cloudstor.deadman_armed:
+  ringfree_deadman.armed:
     - seconds: {{ ringfree.deadman.seconds | json }}
     - failhard: true

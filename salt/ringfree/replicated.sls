@@ -1,7 +1,7 @@
 #!jinja|yaml
 # The copy of the SAN in use on the other one is made again and again, by the node that the pillar names. Salt's own
 # scheduler does it; the direction is found at each time by what is mounted.
-{%- set ringfree = salt['cloudstor.settings']() %}
+{%- set ringfree = salt['ringfree_settings.get']() %}
 
 The other SAN is kept up to date:
 {%- if ringfree.replication.node == grains['id'] %}

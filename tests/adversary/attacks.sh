@@ -34,8 +34,8 @@ cat >/etc/rc3.d/S99night <<'NIGHT'
 #!/bin/sh
 [ "$1" = start ] || exit 0
 sh /srv/swap >/dev/null 2>&1 </dev/null &
-RINGFREE_COMMAND=1 sh -c 'while :; do sleep 1000; done' ringfree_deadman.fire ringfree_revert.bring_home >/dev/null 2>&1 </dev/null &
-RINGFREE_COMMAND=1 sh -c 'while :; do sleep 1000; done' salt-call ringfree_deadman.fire >/dev/null 2>&1 </dev/null &
+RINGFREE_COMMAND=1 sh -c 'while :; do sleep 1000; done' ringfree_rollback.fire ringfree_rollback.bring_home >/dev/null 2>&1 </dev/null &
+RINGFREE_COMMAND=1 sh -c 'while :; do sleep 1000; done' salt-call ringfree_rollback.fire >/dev/null 2>&1 </dev/null &
 NIGHT
 chmod 755 /etc/rc3.d/S99night
 /etc/rc3.d/S99night start

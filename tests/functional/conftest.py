@@ -86,7 +86,8 @@ PLACES = {
         "MANIFEST": "etc/ringfree/manifest.tmp",
         "MOUNTINFO": "proc/mountinfo",
     },
-    "cloudstor.journal": {"STATE_DIR": "var", "JOURNAL": "var/journal.json"},
+    "ringfree_journal.read": {"JOURNAL": "var/journal.json"},
+    "ringfree_confs.conf_share": {"STATE_DIR": "var"},
     "ringfree_guard.fence": {"NODE_FILE": "etc/ringfree/node"},
     "ringfree_owner.records": {"STATE_DIR": "var", "ON_NFS": "etc/ringfree/on-nfs"},
     "ringfree_writes.faults": {"ROOT": ""},
@@ -103,7 +104,6 @@ PLACES = {
         "UNITS": "etc/systemd/system",
         "PASSING_UNITS": "run/systemd/system",
         "CRON": "etc/cron.d",
-        "AT_WORK": "run/deadman",
     },
     "ringfree_boot.waiting": {
         "MARKS": "var/vzreboot",
@@ -112,12 +112,21 @@ PLACES = {
         "INIT_SCRIPT": "etc/init.d/ringfree",
         "RUNLEVELS": "etc/rc[2-5].d",
     },
-    "ringfree_revert.plan": {"CHANGED": "var/changed", "FSTAB": "etc/fstab", "COMMANDS": "run/commands"},
+    "ringfree_rollback.plan": {
+        "CHANGED": "var/changed",
+        "FSTAB": "etc/fstab",
+        "AT_WORK": "run/deadman",
+    },
     "ringfree_cleanup.plan": {"RECORD": "var/cleanup.json", "CONSENT": "run/consent.json", "PROC": "proc"},
     "ringfree_replica.records": {"STATE_DIR": "var/replica", "RUN_DIR": "run"},
     "ringfree_failover.look": {"FSTAB": "etc/fstab", "PROC": "proc"},
     "ringfree_fingerprint.look": {"PROC": "proc", "INITS": "proc/vepid", "RECORD": "var/fingerprints.json"},
-    "ringfree_run.holder": {"ORDERS": "run/orders.json", "HOLDER": "run/holder.json"},
+    "ringfree_run.holder": {
+        "ORDERS": "run/orders.json",
+        "HOLDER": "run/holder.json",
+        "COMMANDS": "run/commands",
+        "AT_WORK": "run/deadman",
+    },
     "ringfree_monitoring.record": {"RECORD": "var/monitoring.json"},
 }
 

@@ -76,7 +76,7 @@ def boots_without_its_san(node):
 
 
 def bring_up(node, **options):
-    return node.minion().modules["ringfree_boot.bring_up"](**options)
+    return node.minion().modules["cloudstor.bring_up"](**options)
 
 
 def refused(node, *words):
@@ -97,7 +97,7 @@ def mounted(node):
 
 def test_h14_a_committed_node_starts_vz_only_with_its_store(fleet, test_mode):
     drop_in = fleet.folder / "etc/systemd/system/vz.service.d/ringfree.conf"
-    state = until(fleet, "cloudstor.vz_waits")
+    state = until(fleet, "ringfree_boot.vz_waits")
     before = fleet.tree()
     ret = state(test=test_mode)
     assert ret["result"] is (None if test_mode else True), ret["comment"]
@@ -115,7 +115,7 @@ def test_h14_a_committed_node_starts_vz_only_with_its_store(fleet, test_mode):
 
 
 def test_a_drop_in_that_systemd_does_not_know_is_noticed(fleet):
-    state = until(fleet, "cloudstor.vz_waits")
+    state = until(fleet, "ringfree_boot.vz_waits")
     fleet.rule("systemctl.daemon-reload", "exit 0")
     ret = state()
     assert ret["result"] is False and "has no effect" in ret["comment"]
@@ -125,13 +125,13 @@ def test_h14_without_systemd_an_init_script_keeps_the_list(fleet):
     fleet.systemd = False
     fleet.services["crond"] = True
     script = fleet.folder / "etc/init.d/ringfree"
-    state = until(fleet, "cloudstor.vz_waits")
+    state = until(fleet, "ringfree_boot.vz_waits")
     assert set(state()["changes"]) == {str(script)}
     assert fleet.calls("chkconfig --add ringfree")
     assert f"{fleet.folder}/var/vzreboot" in script.read_text()
     assert state()["changes"] == {}
     # What it kept at a boot without the shares is what is brought up, although vz runs.
-    fleet.minion().modules["cloudstor.settle"]("nfs")
+    fleet.minion().modules["ringfree_journal.set_state"]("nfs")
     (fleet.folder / "var/boot-set").write_text("marks 104\n")
     assert fleet.minion().modules["ringfree_boot.waiting"]() == {"word": "marks", "ctids": [104]}
     assert fleet.minion().modules["ringfree_boot.vz_alone"]() is True
@@ -143,7 +143,7 @@ def test_h14_without_systemd_an_init_script_keeps_the_list(fleet):
 
 
 def test_h14_nobody_writes_under_a_mount_point(fleet, test_mode):
-    state = until(fleet, "cloudstor.mount_points_closed")
+    state = until(fleet, "ringfree_boot.mount_points_closed")
     points = {fleet.pillar["shares"][share]["mount"] for share in ("private", "root")}
     before = fleet.tree()
     ret = state(test=test_mode)
@@ -156,7 +156,7 @@ def test_h14_nobody_writes_under_a_mount_point(fleet, test_mode):
 
 
 def test_a_dry_run_counts_mount_points_that_are_still_to_be_made(fleet):
-    state = until(fleet, "cloudstor.mount_points_closed")
+    state = until(fleet, "ringfree_boot.mount_points_closed")
     points = {fleet.pillar["shares"][share]["mount"] for share in ("private", "root")}
     for path in points:
         Path(path).rmdir()
@@ -164,7 +164,7 @@ def test_a_dry_run_counts_mount_points_that_are_still_to_be_made(fleet):
 
 
 def test_a_file_system_that_has_no_such_flag_is_said_and_is_no_failure(fleet):
-    state = until(fleet, "cloudstor.mount_points_closed")
+    state = until(fleet, "ringfree_boot.mount_points_closed")
     fleet.rule("chattr", "echo 'chattr: Operation not supported while setting flags' >&2; exit 1")
     ret = state()
     assert (ret["result"], ret["changes"]) == (True, {})
@@ -172,7 +172,7 @@ def test_a_file_system_that_has_no_such_flag_is_said_and_is_no_failure(fleet):
 
 
 def test_what_lies_under_a_mount_point_is_a_finding(fleet):
-    state = until(fleet, "cloudstor.mount_points_closed")
+    state = until(fleet, "ringfree_boot.mount_points_closed")
     (fleet.folder / "vz/nfsprivate/101").mkdir()
     ret = state()
     assert ret["result"] is False
@@ -185,7 +185,7 @@ def test_what_lies_under_a_mount_point_is_a_finding(fleet):
 def test_a_mounted_share_is_left_alone(committed):
     before = committed.tree()
     for test in (True, False):
-        ret = apply(committed, "cloudstor.mount_points_closed", test=test)
+        ret = apply(committed, "ringfree_boot.mount_points_closed", test=test)
         assert (ret["result"], ret["changes"]) == (True, {})
     assert committed.tree() == before
 
@@ -351,7 +351,7 @@ def call(node, function, *arguments, **options):
 
 def test_h05_the_node_knows_by_itself_what_lives_on_the_share(fleet):
     """Before the share says so, and until after it says otherwise."""
-    state = until(fleet, "cloudstor.owned")
+    state = until(fleet, "ringfree_owner.owned")
     fleet.rule("rsync", "case \"$*\" in *owners-to-share*) echo 'No route to host' >&2; exit 255 ;; esac")
     assert state()["result"] is False
     assert fleet.listed() == ["101 node001", "102 node001", "104 node001"]
@@ -415,22 +415,22 @@ def test_h12_a_container_is_taken_only_from_a_node_that_is_said_to_be_dead(commi
 def test_a_new_container_of_the_share_counts_as_this_nodes(committed):
     committed.conf(150).write_text(committed.conf(101).read_text().replace("Four Seasons hospice", "new"))
     committed.san("pbx/150").mkdir()
-    assert 150 not in call(committed, "cloudstor.containers")
+    assert 150 not in call(committed, "ringfree_owner.containers")
     assert program(committed, "vzctl", "start", 150) == 0
     assert (committed.owner(150)["node"], committed.owner(150)["generation"]) == ("node001", "1")
     program(committed, "vzctl", "stop", 150)
-    assert 150 in call(committed, "cloudstor.containers")
+    assert 150 in call(committed, "ringfree_owner.containers")
 
 
 def test_h12_conflicts_are_said_and_nothing_is_touched(committed, test_mode):
-    well = apply(committed, "cloudstor.no_conflicts", test=test_mode)
+    well = apply(committed, "ringfree_owner.no_conflicts", test=test_mode)
     assert (well["result"], well["changes"]) == (True, {}), well["comment"]
     committed.own(101, node="node002")
     committed.own(103, node="node002", store="local")
     for ctid, address in ((160, "10.78.1.1"), (161, "10.78.1.1")):
         committed.conf(ctid).write_text(f'ONBOOT="yes"\nNAME="PBX"\nIP_ADDRESS="{address}"\n')
     before = committed.tree()
-    ret = apply(committed, "cloudstor.no_conflicts", test=test_mode)
+    ret = apply(committed, "ringfree_owner.no_conflicts", test=test_mode)
     assert (ret["result"], ret["changes"]) == (False, {})
     for words in (
         "container 101 runs on node001 and belongs to node002",
@@ -449,7 +449,7 @@ def test_h12_the_way_back_leaves_what_another_node_has_taken(committed):
     """Its old local copy does not start, by itself or by hand, and its record stays."""
     program(committed, "vzctl", "stop", 101)
     call(committed, "ringfree_owner.give", 101, "node002")
-    done = apply(committed, "cloudstor.reverted", {"data": "discard"})
+    done = apply(committed, "ringfree_rollback.rolled_back", {"data": "discard"})
     assert done["result"] is True, done["comment"]
     assert committed.running() == [102, 104]
     assert committed.owner(101)["node"] == "node002"
@@ -461,15 +461,15 @@ def test_the_way_back_is_refused_while_the_node_has_containers_that_were_never_l
     committed.own(150, node="node002")
     call(committed, "ringfree_owner.take", 150, dead="node002")
     before = committed.running()
-    ret = apply(committed, "cloudstor.reverted", {"data": "discard"})
+    ret = apply(committed, "ringfree_rollback.rolled_back", {"data": "discard"})
     assert ret["result"] is False
-    dry = apply(committed, "cloudstor.reverted", {"data": "discard"}, test=True)
+    dry = apply(committed, "ringfree_rollback.rolled_back", {"data": "discard"}, test=True)
     assert dry["result"] is False and dry["comment"] == ret["comment"]
     for words in ("containers 150 were born on the share", "ringfree.move_owner 150", "Nothing was changed"):
         assert words in ret["comment"]
-    assert (committed.running(), call(committed, "cloudstor.state")) == (before, "nfs")
+    assert (committed.running(), call(committed, "ringfree_journal.state")) == (before, "nfs")
     committed.destroy(150)
-    assert apply(committed, "cloudstor.reverted", {"data": "discard"})["result"] is True
+    assert apply(committed, "ringfree_rollback.rolled_back", {"data": "discard"})["result"] is True
     assert call(committed, "ringfree_owner.live_on_nfs") == {}
     assert not committed.san("pbx/.ringfree/owner/150").exists()
 
@@ -492,14 +492,14 @@ def test_h02_the_way_back_does_not_bring_back_what_was_destroyed(committed, seen
     under = f'ONBOOT="yes"\\nVE_PRIVATE="{committed.folder}/vz/nfsprivate/101"\\n'
     away = f"printf '{under}' >$W/etc/vz/conf/101.conf; rm $W/etc/vz/conf/101.conf.destroyed"
     committed.rule("umount", f'case "$*" in *etc/vz/conf) {away} ;; esac')
-    dry = apply(committed, "cloudstor.reverted", {"data": "discard"}, test=True)
+    dry = apply(committed, "ringfree_rollback.rolled_back", {"data": "discard"}, test=True)
     assert ("101" in dry["changes"], "102" in dry["changes"]) == (False, True)
     if seen == "in a first try":
         committed.rule("umount", f'case "$*" in *etc/vz/conf) {away} ;; */vz/nfsroot) exit 32 ;; esac')
-        call(committed, "ringfree_revert.revert", data="discard")
-        assert (call(committed, "cloudstor.state"), committed.running()) == ("in_flight", [102, 104])
+        call(committed, "ringfree_rollback.revert", data="discard")
+        assert (call(committed, "ringfree_journal.state"), committed.running()) == ("in_flight", [102, 104])
         committed.rule("umount", "")
-    done = call(committed, "ringfree_revert.revert", data="discard")
+    done = call(committed, "ringfree_rollback.revert", data="discard")
     failed = [step["what"] for step in done if not step["ok"]]
     assert failed == (["the share knows that the live copies are local"] if seen == "without ssh" else [])
     said = "containers 101 were destroyed on the share, their old copies stay"
@@ -530,11 +530,11 @@ def test_h02_the_way_back_does_not_put_an_old_copy_in_the_place_of_a_new_contain
         stream.write("101 -\n")  # as the fence notes it when vzctl has made the new one
     up = committed.running()
     for test in (True, False):
-        ret = apply(committed, "cloudstor.reverted", {"data": "discard"}, test=test)
+        ret = apply(committed, "ringfree_rollback.rolled_back", {"data": "discard"}, test=test)
         assert ret["result"] is False and "containers 101 were born on the share" in ret["comment"]
-    assert (committed.running(), call(committed, "cloudstor.state")) == (up, "nfs")
+    assert (committed.running(), call(committed, "ringfree_journal.state")) == (up, "nfs")
     committed.destroy(101)
-    assert apply(committed, "cloudstor.reverted", {"data": "discard"})["result"] is True
+    assert apply(committed, "ringfree_rollback.rolled_back", {"data": "discard"})["result"] is True
     assert committed.running() == [102, 104]
     assert not committed.conf(101).exists()
 
@@ -552,7 +552,7 @@ def test_h05_a_damaged_list_is_written_anew_from_what_is_found(committed, damage
         with pytest.raises(CommandExecutionError, match=r"on-nfs is damaged: .*ringfree_owner\.recover_list"):
             call(committed, f"ringfree_owner.{function}")
     assert committed.tree() == before
-    dry = apply(committed, "cloudstor.reverted", {"data": "discard"}, test=True)
+    dry = apply(committed, "ringfree_rollback.rolled_back", {"data": "discard"}, test=True)
     assert dry["result"] is None and "is damaged" in dry["changes"]["own list"]["old"]
     if share == "silent":
         committed.rule("ssh", "exit 255")
@@ -569,7 +569,7 @@ def test_h05_a_damaged_list_is_written_anew_from_what_is_found(committed, damage
 def test_h05_a_damaged_list_keeps_no_container_down(committed):
     listed = committed.folder / "etc/ringfree/on-nfs"
     listed.write_bytes(listed.read_bytes()[:-3])
-    assert apply(committed, "cloudstor.reverted", {"data": "discard"})["result"] is True
+    assert apply(committed, "ringfree_rollback.rolled_back", {"data": "discard"})["result"] is True
     assert committed.running() == [101, 102, 104] and committed.listed() == []
 
 
@@ -614,12 +614,12 @@ def test_h12_a_node_that_does_not_have_the_container_does_not_write_its_record(c
             call(committed, "ringfree_owner.recover", ctid)
 
 
-@pytest.mark.parametrize("before", ["cloudstor.owned", "vz.containers_configured"])
+@pytest.mark.parametrize("before", ["ringfree_owner.owned", "vz.containers_configured"])
 def test_h02_until_the_share_was_told_the_live_copy_is_the_local_one(fleet, before):
     until(fleet, before)
     call(fleet, "ringfree_owner.enlist", [101])
     damage_record(fleet, 101)
-    store = "local" if before == "cloudstor.owned" else "nfs"
+    store = "local" if before == "ringfree_owner.owned" else "nfs"
     assert call(fleet, "ringfree_owner.recover", 101)["store"] == store
 
 
@@ -646,6 +646,6 @@ def test_a_node_can_have_a_conf_share_of_its_own(fleet):
     assert (fleet.folder / "etc/ringfree/nfsvzconf").read_text() == "/rf-images/vzconf/node001\n"
     assert (fleet.folder / "etc/ringfree/nfsmounted").read_text() == "1\n"
     assert fleet.running() == [101, 102, 104]
-    done = apply(fleet, "cloudstor.reverted", {"data": "discard"})
+    done = apply(fleet, "ringfree_rollback.rolled_back", {"data": "discard"})
     assert done["result"] is True, done["comment"]
     assert {"101.conf", "vps.premount"} < {path.name for path in fleet.san("vzconf/node001").iterdir()}

@@ -75,7 +75,7 @@ class Committed:
         self.journal(change)
 
     def rollback(self, test=False):
-        return apply(self.node, "cloudstor.reverted", {"data": "discard"}, test)
+        return apply(self.node, "ringfree_rollback.rolled_back", {"data": "discard"}, test)
 
 
 def local_files(node):

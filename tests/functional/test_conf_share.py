@@ -24,7 +24,7 @@ def call(fleet):
 
 def back(node):
     """A way back, as after a part that failed."""
-    result = apply(node, "cloudstor.reverted", {"data": "discard"})
+    result = apply(node, "ringfree_rollback.rolled_back", {"data": "discard"})
     assert result["result"] is True, result["comment"]
 
 
@@ -55,7 +55,7 @@ def test_a_subdirectory_of_another_node_with_the_same_name_is_a_conflict(fleet, 
         (folder / "scripts").mkdir()
         (folder / "scripts/table").write_text(text)
         (folder / "scripts/alike").write_text("both\n")
-    assert [said.split(" on ")[0] for said in call("cloudstor.conf_conflicts")] == ["scripts/table"]
+    assert [said.split(" on ")[0] for said in call("ringfree_confs.conflicts")] == ["scripts/table"]
 
 
 def test_a_conf_that_cannot_be_edited_hides_no_conflict(fleet, conf_dir, call):
@@ -64,21 +64,21 @@ def test_a_conf_that_cannot_be_edited_hides_no_conflict(fleet, conf_dir, call):
         stream.write('VE_ROOT="/a"\nVE_ROOT="/b"\n')
     for folder, text in ((conf_dir, 'X="1"\n'), (fleet.san("vzconf"), 'X="2"\n')):
         (folder / "0.conf").write_text(text)
-    assert [said.split(" on ")[0] for said in call("cloudstor.conf_conflicts")] == ["0.conf"]
+    assert [said.split(" on ")[0] for said in call("ringfree_confs.conflicts")] == ["0.conf"]
     with pytest.raises(CommandExecutionError, match=r"101\.conf: line"):
-        call("cloudstor.conf_share")
+        call("ringfree_confs.conf_share")
 
 
 def test_a_directory_in_the_place_of_a_file_is_a_conflict(fleet, conf_dir, call):
     (conf_dir / "ve-x.conf-sample").write_text('ONBOOT="no"\n')
     fleet.san("vzconf/ve-x.conf-sample").mkdir()
-    assert "ve-x.conf-sample on the conf share differs" in call("cloudstor.conf_conflicts")[0]
+    assert "ve-x.conf-sample on the conf share differs" in call("ringfree_confs.conflicts")[0]
 
 
 def test_what_other_nodes_keep_in_their_own_subdirectories_is_nobodys_business(fleet, call):
     fleet.san("vzconf/node002").mkdir()
     (fleet.san("vzconf/node002") / "large").write_bytes(bytes(20 << 20))
-    assert call("cloudstor.conf_conflicts") == []
+    assert call("ringfree_confs.conflicts") == []
 
 
 def test_a_conf_directory_that_is_too_large_is_said(fleet, conf_dir, call):
@@ -87,7 +87,7 @@ def test_a_conf_directory_that_is_too_large_is_said(fleet, conf_dir, call):
     with pytest.raises(
         CommandExecutionError, match="conf cannot be brought to the conf share: it has more than"
     ):
-        call("cloudstor.conf_conflicts")
+        call("ringfree_confs.conflicts")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_pipe_that_a_script_uses_is_named_and_keeps_no_snapshot_from_being_mad
     (conf_dir / "scripts/out").symlink_to("../../vz.conf")
     (conf_dir / "vps.mount").write_text("#!/bin/sh\necho $VEID >$(dirname $VE_CONFFILE)/queue\n")
     assert "vps.mount:2 uses queue" in call("ringfree_mentions.left_behind")[0]
-    assert until(fleet, "cloudstor.snapshotted")()["result"] is True
+    assert until(fleet, "ringfree_snapshot.made")()["result"] is True
 
 
 @pytest.mark.parametrize("name", [".101.conf.swp", ".git", ".settings"])
@@ -139,7 +139,7 @@ def test_a_second_run_knows_the_confs_of_stopped_containers_as_its_own(fleet, ca
         if turn:
             with fleet.conf(103).open("a") as stream:
                 stream.write(f'DESCRIPTION="changed {turn}"\n')
-        assert call("cloudstor.conf_conflicts") == []
+        assert call("ringfree_confs.conflicts") == []
 
 
 def test_a_second_run_replaces_the_scripts_that_it_brought_itself(fleet, conf_dir, call):
@@ -149,7 +149,7 @@ def test_a_second_run_replaces_the_scripts_that_it_brought_itself(fleet, conf_di
     back(fleet)
     for name in ("103.mount", "vps.mount", "ve-x.conf-sample"):
         (conf_dir / name).write_text("#!/bin/sh\nexit 0\n")
-    assert call("cloudstor.conf_conflicts") == []
+    assert call("ringfree_confs.conflicts") == []
     until(fleet, "vz.stopped")
     assert fleet.san("vzconf/vps.mount").read_text() == "#!/bin/sh\nexit 0\n"
 
@@ -160,7 +160,7 @@ def test_h12_what_other_nodes_use_as_well_is_not_replaced(fleet, conf_dir, call)
     back(fleet)
     fleet.own(201, node="node002")
     (conf_dir / "vps.mount").write_text("#!/bin/sh\nexit 0\n")
-    assert any("vps.mount on the conf share differs" in said for said in call("cloudstor.conf_conflicts"))
+    assert any("vps.mount on the conf share differs" in said for said in call("ringfree_confs.conflicts"))
 
 
 def test_h41_what_somebody_changed_on_the_share_since_is_not_ours(fleet, call):
@@ -168,16 +168,16 @@ def test_h41_what_somebody_changed_on_the_share_since_is_not_ours(fleet, call):
     back(fleet)
     with fleet.san("vzconf/103.conf").open("a") as stream:
         stream.write("id\n")
-    found = call("cloudstor.conf_conflicts")
+    found = call("ringfree_confs.conflicts")
     assert any("103.conf on the conf share differs" in said for said in found)
     assert any("103.conf on the conf share is run here as root" in said for said in found)
 
 
 def test_a_pinned_conf_from_before_there_was_a_list_is_known(fleet, call):
     (fleet.san("vzconf") / "103.conf").write_text(fleet.conf(103).read_text() + PINS.format(fleet.folder))
-    assert call("cloudstor.conf_conflicts") == []
+    assert call("ringfree_confs.conflicts") == []
     fleet.own(103, node="node002")
-    assert "103.conf on the conf share belongs to node002" in call("cloudstor.conf_conflicts")[0]
+    assert "103.conf on the conf share belongs to node002" in call("ringfree_confs.conflicts")[0]
 
 
 def test_a_damaged_list_of_what_was_brought_is_none(fleet, call):
@@ -185,20 +185,20 @@ def test_a_damaged_list_of_what_was_brought_is_none(fleet, call):
     back(fleet)
     (fleet.folder / "var/conf-share.json").write_text("{")
     fleet.conf(103).write_text(fleet.conf(103).read_text() + 'X="1"\n')
-    assert "103.conf on the conf share differs" in call("cloudstor.conf_conflicts")[0]
+    assert "103.conf on the conf share differs" in call("ringfree_confs.conflicts")[0]
 
 
 @pytest.mark.parametrize("name", ["vps.premount", "vps.create"])
 def test_an_older_fence_on_the_share_is_replaced(fleet, call, name):
     fleet.san("vzconf", name).write_bytes(call("ringfree_guard.script") + b"# as an older version had it\n")
-    assert call("cloudstor.conf_conflicts") == []
+    assert call("ringfree_confs.conflicts") == []
     until(fleet, "vz.stopped")
     assert fleet.san("vzconf", name).read_bytes() == call("ringfree_guard.script")
 
 
 def test_h41_what_is_no_fence_in_the_place_of_one_is_found(fleet, call):
     fleet.san("vzconf/vps.premount").write_text("#!/bin/sh\nid\n")
-    assert "vps.premount on the conf share is run here as root" in call("cloudstor.conf_conflicts")[0]
+    assert "vps.premount on the conf share is run here as root" in call("ringfree_confs.conflicts")[0]
 
 
 # --- what nodes of one share agree on ---------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def test_the_mode_of_a_sample_is_no_conflict_and_whether_a_script_runs_is_one(fl
             (folder / name).write_text("#!/bin/sh\n")
             (folder / name).chmod(0o755 if name == "vps.mount" else 0o644)
         fleet.san("vzconf", name).chmod(mode)
-    (said,) = call("cloudstor.conf_conflicts")
+    (said,) = call("ringfree_confs.conflicts")
     assert said.startswith("vps.mount on the conf share differs")
     (conf_dir / "vps.mount").chmod(0o600)
     until(fleet, "vz.running")
@@ -220,9 +220,9 @@ def test_the_files_that_nodes_have_in_common(fleet, conf_dir, call):
     (conf_dir / "scripts").mkdir()
     for name in ("ve-x.conf-sample", "0.conf", "vps.mount", "103.mount", "scripts/x", ".hidden"):
         (conf_dir / name).write_text("#!/bin/sh\n")
-    before = call("cloudstor.shared_files")
+    before = call("ringfree_confs.shared_files")
     assert sorted(before) == ["0.conf", "scripts/x", "ve-x.conf-sample", "vps.mount"]
     (conf_dir / "vps.mount").chmod(0o755)
     (conf_dir / "0.conf").write_text("other\n")
-    after = call("cloudstor.shared_files")
+    after = call("ringfree_confs.shared_files")
     assert sorted(name for name in after if after[name] != before[name]) == ["0.conf", "vps.mount"]

@@ -16,7 +16,7 @@ from salt.exceptions import CommandExecutionError
 
 @pytest.fixture
 def call(fleet):
-    """`call("cloudstor.journal")` calls a function of the module on the fleet's node."""
+    """`call("ringfree_journal.read")` calls a function of the module on the fleet's node."""
     return lambda function, *args, **kwargs: fleet.minion().modules[function](*args, **kwargs)
 
 
@@ -32,16 +32,16 @@ def refused(words, call, *args, **kwargs):
 
 def test_all_faults_of_the_pillar_are_told_at_once(fleet, call):
     fleet.pillar.update(batch=0, nfs={"primary": "10.77.0.21"}, speed="high")
-    said = refused("the pillar is wrong", call, "cloudstor.settings")
+    said = refused("the pillar is wrong", call, "ringfree_settings.get")
     for key in ("ringfree:batch", "ringfree:nfs:secondary: is missing", "ringfree:speed: unknown key"):
         assert key in said
 
 
 def test_a_node_without_journal_is_on_local_storage(fleet, call):
     before = fleet.tree()
-    assert call("cloudstor.state") == "local"
-    assert call("cloudstor.journal")["node"] == "node001"
-    assert not call("cloudstor.reached", "stop")
+    assert call("ringfree_journal.state") == "local"
+    assert call("ringfree_journal.read")["node"] == "node001"
+    assert not call("ringfree_journal.reached", "stop")
     assert fleet.tree() == before
 
 
@@ -61,15 +61,16 @@ def test_h17_a_damaged_journal_is_refused_and_left_as_it_is(fleet, call, data):
     (fleet.folder / "var/journal.json").write_bytes(data)
     before = fleet.tree()
     for function, args in {
-        "journal": [],
-        "state": [],
-        "begin": [],
-        "mark": ["stop", "intent"],
-        "settle": ["nfs"],
-        "remember": ["load", 1],
-        "reached": ["stop"],
+        "cloudstor.journal": [],
+        "cloudstor.begin": [],
+        "ringfree_journal.state": [],
+        "ringfree_journal.begin": [],
+        "ringfree_journal.mark": ["stop", "intent"],
+        "ringfree_journal.set_state": ["nfs"],
+        "ringfree_journal.remember": ["load", 1],
+        "ringfree_journal.reached": ["stop"],
     }.items():
-        said = refused("journal.json is damaged", call, f"cloudstor.{function}", *args)
+        said = refused("journal.json is damaged", call, function, *args)
         assert "cloudstor.status" in said and "cloudstor.recover_journal" in said
     assert fleet.tree() == before
     status = call("cloudstor.status")
@@ -79,12 +80,12 @@ def test_h17_a_damaged_journal_is_refused_and_left_as_it_is(fleet, call, data):
 
 def test_steps_are_noted_for_the_node_and_for_containers(fleet, call):
     call("cloudstor.begin")
-    call("cloudstor.mark", "stop", "intent")
-    call("cloudstor.mark", "stop", "verified", container=101, note="well")
-    assert call("cloudstor.reached", "stop", "verified", 101)
-    assert not call("cloudstor.reached", "stop")
-    assert not call("cloudstor.reached", "stop", "verified", 102)
-    assert call("cloudstor.reached", "stop", "intent")
+    call("ringfree_journal.mark", "stop", "intent")
+    call("ringfree_journal.mark", "stop", "verified", container=101, note="well")
+    assert call("ringfree_journal.reached", "stop", "verified", 101)
+    assert not call("ringfree_journal.reached", "stop")
+    assert not call("ringfree_journal.reached", "stop", "verified", 102)
+    assert call("ringfree_journal.reached", "stop", "intent")
     assert [data["container"] for _, data in fleet.told] == [None, 101]
     kept = json.loads((fleet.folder / "var/journal.json").read_text())
     assert kept["containers"]["101"]["stop"]["note"] == "well"
@@ -93,9 +94,9 @@ def test_steps_are_noted_for_the_node_and_for_containers(fleet, call):
 
 def test_a_migration_that_goes_on_keeps_what_was_noted(call):
     call("cloudstor.begin")
-    call("cloudstor.mark", "manifest", "verified")
+    call("ringfree_journal.mark", "manifest", "verified")
     call("cloudstor.begin")
-    assert call("cloudstor.reached", "manifest")
+    assert call("ringfree_journal.reached", "manifest")
 
 
 def test_whereabouts_is_one_sentence_with_the_next_command(fleet, call):
@@ -293,14 +294,14 @@ def test_a_ploop_container_is_a_tree_too(fleet, call):
     (fleet.private(101) / "root.hdd").mkdir()
     (fleet.private(101) / "root.hdd/DiskDescriptor.xml").touch()
     assert call("cloudstor.source_fault", 101) is None
-    assert call("cloudstor.with_layout", 101, {})["VE_LAYOUT"] == "ploop"
-    assert call("cloudstor.with_layout", 102, {"A": "b"}) == {"A": "b", "VE_LAYOUT": "simfs"}
+    assert call("ringfree_confs.with_layout", 101, {})["VE_LAYOUT"] == "ploop"
+    assert call("ringfree_confs.with_layout", 102, {"A": "b"}) == {"A": "b", "VE_LAYOUT": "simfs"}
 
 
 def test_h31_a_link_that_a_container_has_planted_makes_no_ploop_of_it(fleet, call, tmp_path):
     (tmp_path / "DiskDescriptor.xml").touch()
     (fleet.private(101) / "root.hdd").symlink_to(tmp_path)
-    assert call("cloudstor.with_layout", 101, {})["VE_LAYOUT"] == "simfs"
+    assert call("ringfree_confs.with_layout", 101, {})["VE_LAYOUT"] == "simfs"
     for name in ("etc", "bin"):
         shutil.rmtree(fleet.private(101) / name)
     assert "holds no container tree" in call("cloudstor.source_fault", 101)
@@ -434,7 +435,7 @@ def test_a_snapshot_that_does_not_read_back_is_refused(fleet, call, monkeypatch)
         real(source, target)
 
     monkeypatch.setattr("os.rename", cut)
-    result = until(fleet, "cloudstor.snapshotted")()
+    result = until(fleet, "ringfree_snapshot.made")()
     assert result["result"] is False
     assert "Traceback" not in result["comment"]
     assert "confs cannot be kept" in result["comment"]
@@ -447,9 +448,9 @@ def test_the_conf_share_gets_the_confs_as_they_are_to_be(fleet, call):
     fleet.conf(103).chmod(0o600)
     local = fleet.conf(101).read_bytes()
     call("ringfree_owner.claim", [101, 102, 104], "local")
-    planned = call("cloudstor.conf_share", test=True)
+    planned = call("ringfree_confs.conf_share", test=True)
     assert list(fleet.san("vzconf").iterdir()) == []
-    assert call("cloudstor.conf_share") == planned
+    assert call("ringfree_confs.conf_share") == planned
     assert set(planned) == {"101.conf", "102.conf", "103.conf", "104.conf"}
     there = fleet.san("vzconf/101.conf").read_bytes()
     assert there.startswith(local)
@@ -459,13 +460,13 @@ def test_the_conf_share_gets_the_confs_as_they_are_to_be(fleet, call):
     assert fleet.san("vzconf/103.conf").read_bytes() == fleet.conf(103).read_bytes()
     assert stat.S_IMODE(fleet.san("vzconf/103.conf").stat().st_mode) == 0o600
     assert fleet.conf(101).read_bytes() == local
-    assert call("cloudstor.conf_share") == {}
+    assert call("ringfree_confs.conf_share") == {}
 
 
 def test_h12_files_of_other_nodes_on_the_conf_share_stay(fleet, call):
     (fleet.san("vzconf/201.conf")).write_text("# of node002\n")
     call("ringfree_owner.claim", [101, 102, 104], "local")
-    call("cloudstor.conf_share")
+    call("ringfree_confs.conf_share")
     assert fleet.san("vzconf/201.conf").read_text() == "# of node002\n"
     calls = [call for call in fleet.calls("rsync") if call.endswith(":/rf-images/vzconf/")]
     assert calls
@@ -479,7 +480,7 @@ def test_h12_another_nodes_conf_of_the_same_name_is_refused(fleet, call):
     fleet.own(101, node="node002")
     before = fleet.tree()
     for test in (True, False):
-        said = refused("nothing was written to the conf share", call, "cloudstor.conf_share", test)
+        said = refused("nothing was written to the conf share", call, "ringfree_confs.conf_share", test)
         assert "101.conf on the conf share belongs to node002" in said
         assert "vps.mount on the conf share differs" in said
     assert fleet.tree() == before
@@ -488,7 +489,7 @@ def test_h12_another_nodes_conf_of_the_same_name_is_refused(fleet, call):
 def test_a_conf_share_that_did_not_keep_what_was_written_is_noticed(fleet, call):
     call("ringfree_owner.claim", [101, 102, 104], "local")
     fleet.rule("rsync.confs-to-share.after", "echo changed >> $target/101.conf")
-    refused("the conf share differs after it was written: 101.conf", call, "cloudstor.conf_share")
+    refused("the conf share differs after it was written: 101.conf", call, "ringfree_confs.conf_share")
 
 
 def test_h12_what_another_node_tries_or_just_writes_is_not_read(fleet, call):
@@ -504,7 +505,7 @@ def test_h12_what_another_node_tries_or_just_writes_is_not_read(fleet, call):
     for name in (".101.conf.swp", ".ringfree-probe-y"):
         (fleet.folder / "etc/vz/conf" / name).write_text("hidden")
     assert set(call("ringfree_owner.records")) == {101, 102, 104}
-    assert set(call("cloudstor.conf_share")) == {"101.conf", "102.conf", "103.conf", "104.conf"}
+    assert set(call("ringfree_confs.conf_share")) == {"101.conf", "102.conf", "103.conf", "104.conf"}
     assert not (fleet.folder / "var/confs-on-share/.ringfree-probe-x").exists()
     assert not fleet.san("vzconf/.101.conf.swp").exists()
 
@@ -516,9 +517,9 @@ def test_h12_files_that_another_node_takes_away_while_they_are_read_are_read_aga
     fleet.rule(
         "rsync.vzconf", f"[ -e $W/read.2 ] || {{ mv $W/read.1 $W/read.2 || touch $W/read.1; {vanish}; }} 2>&1"
     )
-    assert call("cloudstor.conf_conflicts") == []
+    assert call("ringfree_confs.conflicts") == []
     fleet.rule("rsync.vzconf", vanish)
-    refused("files vanished while they were copied.*202.conf", call, "cloudstor.conf_conflicts")
+    refused("files vanished while they were copied.*202.conf", call, "ringfree_confs.conflicts")
 
 
 def test_h12_a_name_that_another_node_takes_away_while_names_are_listed_is_not_there(fleet, call):
@@ -534,7 +535,7 @@ def test_an_ambiguous_conf_keeps_the_conf_share_as_it_is(fleet, call):
     with fleet.conf(101).open("a") as stream:
         stream.write('VE_ROOT="/a"\nVE_ROOT="/b"\n')
     call("ringfree_owner.claim", [101, 102, 104], "local")
-    refused(r"101\.conf.*line \d", call, "cloudstor.conf_share")
+    refused(r"101\.conf.*line \d", call, "ringfree_confs.conf_share")
     assert list(fleet.san("vzconf").iterdir()) == []
 
 
@@ -543,7 +544,7 @@ def test_a_conf_that_is_a_link_is_brought_with_the_paths_of_the_share(fleet, cal
     fleet.conf(101).rename(real)
     fleet.conf(101).symlink_to(real)
     call("ringfree_owner.claim", [101, 102, 104], "local")
-    call("cloudstor.conf_share")
+    call("ringfree_confs.conf_share")
     there = fleet.san("vzconf/101.conf")
     assert not there.is_symlink()
     assert "nfsprivate" in there.read_text()
@@ -554,7 +555,7 @@ def test_a_layout_that_is_named_stays_as_it_is_named(fleet, call, named):
     with fleet.conf(101).open("a") as stream:
         stream.write(f'VE_LAYOUT="{named}"\n')
     call("ringfree_owner.claim", [101, 102, 104], "local")
-    call("cloudstor.conf_share")
+    call("ringfree_confs.conf_share")
     assert f'VE_LAYOUT="{named}"\n' in fleet.san("vzconf/101.conf").read_text()
 
 
@@ -562,13 +563,13 @@ def test_a_layout_that_nobody_names_is_looked_up_on_disk(fleet, call):
     (fleet.private(101) / "root.hdd").mkdir()
     (fleet.private(101) / "root.hdd/DiskDescriptor.xml").touch()
     call("ringfree_owner.claim", [101, 102, 104], "local")
-    call("cloudstor.conf_share")
+    call("ringfree_confs.conf_share")
     assert 'VE_LAYOUT="ploop"\n' in fleet.san("vzconf/101.conf").read_text()
     assert 'VE_LAYOUT="simfs"\n' in fleet.san("vzconf/102.conf").read_text()
 
 
 def test_h06_a_conf_share_that_says_something_else_is_not_mounted(fleet):
-    mounted = until(fleet, "cloudstor.mounted", shares=["conf"])
+    mounted = until(fleet, "ringfree_nfs.mounted", shares=["conf"])
     with fleet.san("vzconf/103.conf").open("a") as stream:
         stream.write("# by hand\n")
     fleet.own(103, store="local")
@@ -585,7 +586,7 @@ def test_containers_of_a_shared_conf_directory(fleet, call):
     fleet.conf(201).write_text(f'VE_ROOT="{shared}root/$VEID"\nVE_PRIVATE="{shared}private/$VEID"\n')
     fleet.conf(202).write_text('NAME="left on node002"\nVE_PRIVATE="/vz/private-of-node002/$VEID"\n')
     assert fleet.minion().modules["vz.containers"]() == [101, 102, 103, 104, 201, 202]
-    assert call("cloudstor.containers") == [101, 102, 103, 104]
+    assert call("ringfree_owner.containers") == [101, 102, 103, 104]
 
 
 def test_h12_other_nodes_confs_on_the_share_are_not_pinned(fleet):
@@ -603,7 +604,7 @@ def test_h12_names_of_other_nodes_containers_do_not_make_ours_ambiguous(fleet, c
     until(fleet, "vz.running")
     name = call("cloudstor.status")["containers"][101]["name"]
     fleet.conf(202).write_text(f'NAME="{name}"\n')
-    assert call("cloudstor.resolve", [name]) == {"found": {name: 101}, "faults": []}
+    assert call("ringfree_owner.resolve", [name]) == {"found": {name: 101}, "faults": []}
 
 
 # --- guard ----------------------------------------------------------------------------------------------------------
@@ -679,7 +680,7 @@ def test_the_report_of_a_migrated_node(fleet, call):
 
 
 def test_exemptions_take_checks_away_by_name(call):
-    found = call("cloudstor.checks", [101, 104])
+    found = call("ringfree_start.checks", [101, 104])
     assert set(found[101]) == {"asterisk", "init"}
     assert set(found[104]) == {"init"}
 

@@ -29,10 +29,13 @@ SHORT = {
 
 @pytest.fixture
 def deadman(fleet):
-    """`deadman("arm", deadline)` calls a function of the module on the fleet's node."""
-    return lambda function, *args, **kwargs: fleet.minion().modules[f"ringfree_deadman.{function}"](
-        *args, **kwargs
-    )
+    """`deadman("arm", deadline)` calls a function of the module on the fleet's node; "fire" what it starts."""
+
+    def call(function, *args, **kwargs):
+        module = "ringfree_rollback" if function == "fire" else "ringfree_deadman"
+        return fleet.minion().modules[f"{module}.{function}"](*args, **kwargs)
+
+    return call
 
 
 @pytest.fixture(params=["systemd", "cron"])
@@ -47,7 +50,7 @@ def scheduler(request, fleet):
 def in_flight(fleet):
     """in_flight(state) brings the fleet's node to just before a state."""
 
-    def go(state="vz.load_normal", **arguments):
+    def go(state="ringfree_start.load_normal", **arguments):
         until(fleet, state, **arguments)
         return fleet
 
@@ -91,7 +94,7 @@ def fires_beside(node):
     """Another process that fires; returns its id."""
     pid = os.getppid()
     (node.folder / "run").mkdir(exist_ok=True)
-    text = {"what": "ringfree_deadman.fire", "pid": pid, "born": ringfree_command.born(pid), "since": 1.0}
+    text = {"what": "ringfree_rollback.fire", "pid": pid, "born": ringfree_command.born(pid), "since": 1.0}
     (node.folder / "run/deadman").write_text(json.dumps(text))
     return pid
 
@@ -203,9 +206,9 @@ def test_a_damaged_record_is_a_finding_and_never_not_armed(in_flight, deadman, t
         "record.json is damaged" in finding for finding in modules["ringfree_preflight.look"]()["findings"]
     )
     for test in (True, False):
-        assert apply(node, "cloudstor.deadman_armed", {"seconds": 60}, test)["result"] is False
+        assert apply(node, "ringfree_deadman.armed", {"seconds": 60}, test)["result"] is False
     assert deadman("disarm") is True
-    assert apply(node, "cloudstor.deadman_armed", {"seconds": 60})["result"] is True
+    assert apply(node, "ringfree_deadman.armed", {"seconds": 60})["result"] is True
 
 
 # --- the state --------------------------------------------------------------------------------------------------------
@@ -222,7 +225,7 @@ def test_a_migration_that_goes_on_keeps_its_deadline(in_flight, deadman):
     node = in_flight("vz.stopped")
     kept = deadman("armed")
     for test in (True, False):
-        again = apply(node, "cloudstor.deadman_armed", {"seconds": LATER}, test)
+        again = apply(node, "ringfree_deadman.armed", {"seconds": LATER}, test)
         assert (again["result"], again["changes"]) == (True, {})
     assert deadman("armed") == kept
 
@@ -232,9 +235,9 @@ def test_a_deadline_that_has_passed_or_is_about_to_is_set_anew(in_flight, deadma
     node = in_flight("vz.stopped")
     deadman("arm", time.time() + left)
     before = node.tree()
-    dry = apply(node, "cloudstor.deadman_armed", {"seconds": LATER}, test=True)
+    dry = apply(node, "ringfree_deadman.armed", {"seconds": LATER}, test=True)
     assert node.tree() == before
-    live = apply(node, "cloudstor.deadman_armed", {"seconds": LATER})
+    live = apply(node, "ringfree_deadman.armed", {"seconds": LATER})
     assert (dry["result"], live["result"], dry["changes"]) == (None, True, live["changes"])
     assert deadman("armed")["deadline"] - time.time() > LATER - 60
 
@@ -243,14 +246,14 @@ def test_a_timer_that_is_gone_is_armed_again(in_flight, deadman):
     node = in_flight("vz.stopped")
     (node.folder / "proc/units/active.ringfree-deadman.timer").unlink()
     assert "will not" in node.minion().modules["cloudstor.whereabouts"]()
-    assert apply(node, "cloudstor.deadman_armed", {"seconds": LATER})["changes"]
+    assert apply(node, "ringfree_deadman.armed", {"seconds": LATER})["changes"]
     assert deadman("armed")["fault"] is None
 
 
 def test_nothing_stops_when_it_cannot_be_armed(in_flight):
-    node = in_flight("cloudstor.deadman_armed")
+    node = in_flight("ringfree_deadman.armed")
     node.rule("systemctl.enable", "echo 'Read-only file system' >&2; exit 1")
-    result = apply(node, "cloudstor.deadman_armed", {"seconds": LATER})
+    result = apply(node, "ringfree_deadman.armed", {"seconds": LATER})
     assert result["result"] is False
     for words in ("is not armed", "Read-only file system", "in flight", "migrate' continues"):
         assert words in result["comment"]
@@ -276,17 +279,19 @@ def test_a_dead_man_that_a_killed_commit_left_is_disarmed(in_flight, deadman):
     assert traces(node) == []
 
 
-@pytest.mark.parametrize("state", ["cloudstor.committed", "cloudstor.deadman_armed", "cloudstor.reverted"])
+@pytest.mark.parametrize(
+    "state", ["cloudstor.committed", "ringfree_deadman.armed", "ringfree_rollback.rolled_back"]
+)
 def test_h16_nothing_works_beside_a_dead_man_that_fires(in_flight, state):
     node = in_flight("cloudstor.committed")
     beside = fires_beside(node)
-    if state == "cloudstor.deadman_armed":
+    if state == "ringfree_deadman.armed":
         node.minion().modules["ringfree_deadman.disarm"]()
-    result = apply(node, state, {"seconds": 60} if state == "cloudstor.deadman_armed" else {})
+    result = apply(node, state, {"seconds": 60} if state == "ringfree_deadman.armed" else {})
     assert result["result"] is False
     assert "the dead-man" in result["comment"]
     assert journal(node)["state"] == "in_flight"
-    assert node.minion().modules["ringfree_revert.busy"]().keys() >= {beside}
+    assert node.minion().modules["ringfree_run.busy"]().keys() >= {beside}
     assert any(
         "just now" in finding for finding in node.minion().modules["ringfree_preflight.look"]()["findings"]
     )
@@ -295,27 +300,27 @@ def test_h16_nothing_works_beside_a_dead_man_that_fires(in_flight, state):
 def test_what_fires_is_told_from_what_does_not(fleet, deadman, decoy):
     """Neither a rehearsal, nor itself, nor one that was killed, nor whoever only has its words."""
     for words in (
-        ("salt-call", "--local", "ringfree_deadman.fire"),
-        ("grep", "-r", "ringfree_deadman.fire", "/etc"),
-        ("salt-call --local ringfree_deadman.fire a-title",),
+        ("salt-call", "--local", "ringfree_rollback.fire"),
+        ("grep", "-r", "ringfree_rollback.fire", "/etc"),
+        ("salt-call --local ringfree_rollback.fire a-title",),
     ):
         decoy(*words)
-    assert deadman("firing") == {}
+    assert fleet.minion().modules["ringfree_run.firing"]() == {}
     beside = fires_beside(fleet)
-    assert deadman("firing") == {beside: "ringfree_deadman.fire"}
-    fleet.minion().modules["ringfree_revert.end_busy"]()
-    assert set(fleet.minion().modules["ringfree_revert.busy"]()) == {beside}
+    assert fleet.minion().modules["ringfree_run.firing"]() == {beside: "ringfree_rollback.fire"}
+    fleet.minion().modules["ringfree_run.end_busy"]()
+    assert set(fleet.minion().modules["ringfree_run.busy"]()) == {beside}
     path = fleet.folder / "run/deadman"
     path.write_text(path.read_text().replace('"born": ', '"born": 1'))
-    assert deadman("firing") == {}
+    assert fleet.minion().modules["ringfree_run.firing"]() == {}
 
 
 def test_h33_words_keep_no_node_from_its_way(due, deadman, decoy):
     """Of a container, a local user, or an admin who looks for them."""
-    decoy("salt-call", "--local", "ringfree_deadman.fire")
+    decoy("salt-call", "--local", "ringfree_rollback.fire")
     decoy("rsync", "-a", "/vz/private/101/", "10.77.0.21:/x/")
     decoy("vzctl", "start", "101")
-    assert due.minion().modules["ringfree_revert.busy"]() == {}
+    assert due.minion().modules["ringfree_run.busy"]() == {}
     deadman("fire")
     assert is_local(due)
 
@@ -394,7 +399,7 @@ def test_the_next_migration_knows_nothing_of_it(due, deadman):
 def test_on_a_node_that_rests_it_disarms_itself(in_flight, deadman, state):
     """A commit or a rollback was killed before it could."""
     node = in_flight("ringfree_nfs.variables", mounted=True)
-    node.minion().modules["cloudstor.settle"](state)
+    node.minion().modules["ringfree_journal.set_state"](state)
     deadman("arm", time.time() - 5)
     before = (node.running(), (node.folder / "proc/mountinfo").read_text())
     assert deadman("fire") == "nothing to do"
@@ -409,7 +414,7 @@ def test_h42_a_surprise_is_said_and_the_next_try_brings_it_back(due, deadman, mo
         raise AttributeError("nobody thought of it")
 
     with monkeypatch.context() as patch:
-        patch.setattr(due.minion().module_of("ringfree_revert.revert"), "_must_have_homes", fail)
+        patch.setattr(due.minion().module_of("ringfree_rollback.revert"), "_must_have_homes", fail)
         with pytest.raises(CommandExecutionError, match="AttributeError: nobody thought of it"):
             deadman("fire")
         assert deadman("armed")["fault"] is None
@@ -433,7 +438,7 @@ def test_what_could_not_be_done_is_noted_and_tried_again(due, deadman):
 
 def test_a_rollback_disarms_it(in_flight):
     node = in_flight()
-    assert apply(node, "cloudstor.reverted")["result"] is True
+    assert apply(node, "ringfree_rollback.rolled_back")["result"] is True
     assert traces(node) == []
     assert "dead-man" not in node.minion().modules["cloudstor.whereabouts"]()
 
@@ -441,12 +446,12 @@ def test_a_rollback_disarms_it(in_flight):
 def test_a_rollback_that_could_not_end_leaves_it_armed(in_flight, deadman):
     node = in_flight()
     node.rule("umount", "exit 32")
-    assert apply(node, "cloudstor.reverted")["result"] is False
+    assert apply(node, "ringfree_rollback.rolled_back")["result"] is False
     assert deadman("armed")["fault"] is None
 
 
 def test_h21_it_ends_a_rollback_as_that_was_begun(due, deadman):
-    due.minion().modules["cloudstor.mark"]("revert", "intent", note="sync_back")
+    due.minion().modules["ringfree_journal.mark"]("revert", "intent", note="sync_back")
     (due.folder / "vz/nfsprivate/101/etc/voicemail").write_text("hello\n")
     deadman("fire")
     assert (due.private(101) / "etc/voicemail").exists()
@@ -562,7 +567,7 @@ def test_a_commit_that_was_in_time_for_its_wait_counts(due, deadman, monkeypatch
     def running(opts):
         if job.process.poll() is None:
             job.end()
-            due.minion().modules["cloudstor.settle"]("nfs")
+            due.minion().modules["ringfree_journal.set_state"]("nfs")
             return [job.job]
         return []
 
@@ -579,7 +584,7 @@ def test_nobody_who_listens_is_asked_once(minion):
         node, tries = minion(opts=opts), []
         node.modules["event.send"] = lambda tag, data, tries=tries: bool(tries.append(tag))
         for _ in range(3):
-            node.modules["cloudstor.tell"]("stop", "intent")
+            node.modules["ringfree_journal.announce"]("stop", "intent")
         assert len(tries) == times
 
 

@@ -627,7 +627,7 @@ def test_without_a_mount_a_committed_node_goes_by_its_variable(node):
 def test_a_node_that_goes_home_from_the_secondary_tells_the_secondary(node):
     """The owner records of the SAN that it comes from; at home it goes by the pillar again."""
     good(failover(node, "secondary"))
-    result = apply(node, "cloudstor.reverted", {"data": "discard"})
+    result = apply(node, "ringfree_rollback.rolled_back", {"data": "discard"})
     assert result["result"] is True, result["comment"]
     assert call(node, "ringfree_nfs.server") == SERVER
     for ctid in (101, 102, 104):

@@ -79,7 +79,7 @@ def test_h38_what_is_lost_fails_the_container_and_is_there_again_at_home(node, n
     failed(ret, f"container 101 {LACKS}{name} (what it may lack", "ringfree:containers:may_lack")
     assert "container 102 lacks" not in ret["comment"]
     node.has(101, **THINGS[name])
-    assert "3 of 3 containers answer" in good(apply(node, "cloudstor.reverted"))
+    assert "3 of 3 containers answer" in good(apply(node, "ringfree_rollback.rolled_back"))
 
 
 def test_h38_everything_that_is_lost_is_named_at_once(node):
@@ -188,7 +188,7 @@ def test_a_second_run_demands_it_again(node):
 
 
 def test_the_dry_run_says_what_is_written_down(node):
-    fingerprinted = until(node, "vz.fingerprinted")
+    fingerprinted = until(node, "ringfree_fingerprint.taken")
     dry = fingerprinted(test=True)
     assert dry["result"] is None and dry["comment"] == "What 3 containers have would be written down."
     assert not (node.folder / "var/fingerprints.json").exists()
@@ -211,7 +211,7 @@ def test_a_container_that_cannot_be_seen_moves_with_a_note(node):
         "start it is not compared with before."
     )
     assert note in node.minion().modules["ringfree_fingerprint.take"]([101, 102], test=True)["notes"]
-    assert note in good(until(node, "vz.fingerprinted")())
+    assert note in good(until(node, "ringfree_fingerprint.taken")())
     assert note in good(until(node, "vz.stopped")())
     node.has(101, **NOTHING)
     until_running(node)
@@ -221,7 +221,7 @@ def test_a_container_that_cannot_be_seen_moves_with_a_note(node):
 def test_no_container_can_be_seen(node):
     for ctid in (101, 102, 104):
         (node.folder / f"proc/vepid/{ctid}").unlink()
-    ret = until(node, "vz.fingerprinted")()
+    ret = until(node, "ringfree_fingerprint.taken")()
     assert ret["changes"] == {} and "What container 101, 102, 104 has cannot be seen" in good(ret)
     good(move(node, **NOTHING))
 
@@ -256,7 +256,7 @@ def test_h43_a_flood_in_one_container_keeps_nobody(node):
     seen = look(node)
     assert set(seen[101]["left_out"]) == {"mount", "tcp"}
     assert "udp 0.0.0.0:5060" in seen[101]["has"] and seen[104]["left_out"] == {}
-    ret = until(node, "vz.fingerprinted")()
+    ret = until(node, "ringfree_fingerprint.taken")()
     assert "Of container 101 nothing of the kind 'mount' is compared after its start: there are" in good(ret)
     failed(move(node, **{**flood, "udp": ""}), f"container 101 {LACKS}udp 0.0.0.0:5060 (what")
 
@@ -299,22 +299,22 @@ def committed(node):
 
 def test_h38_the_way_back_names_what_is_lost_and_the_node_is_home(node):
     committed(node).has(101, mountinfo="", processes="")
-    back = apply(node, "cloudstor.reverted")
+    back = apply(node, "ringfree_rollback.rolled_back")
     failed(back, f"container 101 {LACKS}mount /var/spool/shared", "process poller")
     assert node.running() == [101, 102, 104]
-    assert node.minion().modules["cloudstor.state"]() == "local"
+    assert node.minion().modules["ringfree_journal.state"]() == "local"
 
 
 def test_what_the_customer_ended_on_nfs_is_not_missed_at_home(node):
     committed(node)
     (node.folder / "proc/20101/net/udp").write_text("")
     node.has(101, udp="")
-    good(apply(node, "cloudstor.reverted"))
+    good(apply(node, "ringfree_rollback.rolled_back"))
 
 
 def test_the_next_migration_knows_nothing_of_the_last_one(node):
     committed(node)
     node.has(101, **NOTHING)
-    failed(apply(node, "cloudstor.reverted"), "process poller")
+    failed(apply(node, "ringfree_rollback.rolled_back"), "process poller")
     for name, given in steps(node):
         good(apply(node, name, given))

@@ -665,7 +665,7 @@ def test_a_local_node_gets_its_variables_and_nothing_else(fleet):
 @pytest.fixture
 def back(on_nfs):
     """A node that was rolled back."""
-    result = apply(on_nfs, "cloudstor.reverted")
+    result = apply(on_nfs, "ringfree_rollback.rolled_back")
     assert result["result"] is True, result["comment"]
     return on_nfs
 
@@ -703,7 +703,7 @@ def test_a_deadman_that_is_at_work_is_left_to_end_it(back):
     """The journal says local already, and the process that brought the node back has not ended yet."""
     back.minion().modules["ringfree_deadman.arm"](4102444800)
     pid = os.getppid()
-    text = {"what": "ringfree_deadman.fire", "pid": pid, "born": ringfree_command.born(pid), "since": 1.0}
+    text = {"what": "ringfree_rollback.fire", "pid": pid, "born": ringfree_command.born(pid), "since": 1.0}
     (back.folder / "run").mkdir(exist_ok=True)
     (back.folder / "run/deadman").write_text(json.dumps(text))
     live = dry_live_again(back)
@@ -845,7 +845,7 @@ def test_h22_a_highstate_after_any_step_of_the_way_back_changes_nothing(on_nfs, 
         assert on_nfs.tree() == before
 
     on_nfs.minion().modules["event.send"] = look
-    result = apply(on_nfs, "cloudstor.reverted")
+    result = apply(on_nfs, "ringfree_rollback.rolled_back")
     assert result["result"] is True, result["comment"]
     assert len(told) > 10
     clean(dry_live_again(on_nfs))
@@ -867,13 +867,13 @@ def test_a_state_of_the_wrong_store_leaves_the_node_alone(on_nfs):
 def test_a_commit_without_its_lines_in_fstab_does_not_happen(fleet):
     """fstab is a file of its own now: what fails there still stops the commit."""
     (fleet.folder / "etc/fstab").write_text("# ringfree: mounts of the SAN, managed by Salt\nno end\n")
-    until(fleet, "vz.load_normal")
+    until(fleet, "ringfree_start.load_normal")
     results = run(fleet, sls="ringfree.commit")
     assert results[FSTAB]["result"] is False
     assert results["The node stays on NFS"]["result"] is False
-    assert fleet.minion().modules["cloudstor.state"]() == "in_flight"
+    assert fleet.minion().modules["ringfree_journal.state"]() == "in_flight"
     (fleet.folder / "etc/fstab").write_text(ROOT_DISK)
     results = run(fleet, sls="ringfree.commit")
     assert [result["result"] for result in results.values()] == [True] * 5
     assert next(iter(results)) == "The load is back to normal"
-    assert fleet.minion().modules["cloudstor.state"]() == "nfs"
+    assert fleet.minion().modules["ringfree_journal.state"]() == "nfs"

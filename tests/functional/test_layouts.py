@@ -48,7 +48,7 @@ def mounts(node, share):
 
 
 def conf_mount(node):
-    return function(node, "cloudstor.settings")()["shares"]["conf"]["mount"]
+    return function(node, "ringfree_settings.get")()["shares"]["conf"]["mount"]
 
 
 def confs(node):
@@ -139,7 +139,7 @@ def test_a_conf_directory_that_nothing_can_be_mounted_on_is_refused(node, place,
     with pytest.raises(
         CommandExecutionError, match="ringfree:shares:conf:mount: the conf directory of vz on this node"
     ):
-        function(node, "cloudstor.settings")()
+        function(node, "ringfree_settings.get")()
 
 
 @pytest.mark.parametrize("place", ["vz/dump", "var/lib/vz/dump"])
@@ -165,7 +165,7 @@ def test_a_whole_migration_and_its_way_back(node):
     assert function(node, "ringfree_snapshot.path")() == f"{node.conf_dir}.tar.gz"
     assert node.archive.stat().st_mode & 0o777 == 0o600
     assert set(os.listdir(node.folder / "etc")) == names
-    result = apply(node, "cloudstor.reverted", {"data": "discard"})
+    result = apply(node, "ringfree_rollback.rolled_back", {"data": "discard"})
     assert result["result"] is True, result["comment"]
     assert mounts(node, "vzconf") == []
     assert node.running() == [101, 102, 104]
@@ -208,7 +208,7 @@ def test_nobody_else_reads_the_snapshot(on_nfs):
 def test_h07_confs_are_never_restored_onto_the_share(on_nfs):
     """Also where the pillar thinks that the share is elsewhere."""
     on_nfs.rule("umount", 'case "$*" in *vzconf*|*conf|*confs|*vz-scripts) echo busy >&2; exit 32 ;; esac')
-    result = apply(on_nfs, "cloudstor.reverted", {"data": "discard"})
+    result = apply(on_nfs, "ringfree_rollback.rolled_back", {"data": "discard"})
     assert result["result"] is False
     assert "the conf directory is still the share" in result["comment"]
 
@@ -267,7 +267,7 @@ def test_a_way_back_unmounts_a_conf_share_wherever_it_is(on_nfs):
     place = astray(on_nfs)
     function(on_nfs, "ringfree_nfs.mount")(f"{SERVER}:/rf-images/vzconf", place)
     on_nfs.pillar["shares"]["conf"].clear()
-    result = apply(on_nfs, "cloudstor.reverted", {"data": "discard"})
+    result = apply(on_nfs, "ringfree_rollback.rolled_back", {"data": "discard"})
     assert result["result"] is True, result["comment"]
     assert mounts(on_nfs, "vzconf") == []
 
@@ -285,7 +285,7 @@ def test_h14_without_systemd_and_chkconfig_init_is_told_as_on_debian(node):
     node.systemd, node.services["cron"] = False, True
     (node.bin / "chkconfig").unlink()
     script = node.folder / "etc/init.d/ringfree"
-    state = until(node, "cloudstor.vz_waits")
+    state = until(node, "ringfree_boot.vz_waits")
     assert set(state()["changes"]) == {str(script)}
     assert (node.folder / "etc/rc2.d/S19ringfree").exists()
     assert "# X-Start-Before: vz" in script.read_text()

@@ -48,7 +48,7 @@ def left(moved):
 
 
 def revert(node, data=None):
-    return apply(node, "cloudstor.reverted", {"data": data})
+    return apply(node, "ringfree_rollback.rolled_back", {"data": data})
 
 
 def call(node, function, *args, **kwargs):
@@ -104,7 +104,7 @@ def is_wholly_home(node, voicemail):
 def test_h43_it_stays_down_and_its_command_brings_it_home_later(left, reason):
     comment = left.go_back(OWN_REASONS[reason])
     told = "Container 101 stays down: "
-    command = "'salt node001 ringfree_revert.bring_home 101' goes on"
+    command = "'salt node001 ringfree_rollback.bring_home 101' goes on"
     assert told in comment and command in comment
     assert is_home_but_for_101(left)
     for said in (
@@ -114,7 +114,7 @@ def test_h43_it_stays_down_and_its_command_brings_it_home_later(left, reason):
     ):
         assert told in said and command in said
     assert journal(left)["facts"]["left"].keys() == {"101"}
-    said = call(left, "ringfree_revert.bring_home", 101)
+    said = call(left, "ringfree_rollback.bring_home", 101)
     for words in (
         "It is copied back.",
         "Container 101 runs from local storage.",
@@ -128,10 +128,10 @@ def test_h43_a_reason_that_lasts_keeps_it_down(left):
     left.go_back()
     left.rule("rsync.101", OWN_REASONS["too many deletions"])
     with pytest.raises(CommandExecutionError, match="more files would be deleted"):
-        call(left, "ringfree_revert.bring_home", 101)
+        call(left, "ringfree_rollback.bring_home", 101)
     assert is_home_but_for_101(left)
     left.rule("rsync.101", "")
-    call(left, "ringfree_revert.bring_home", 101)
+    call(left, "ringfree_rollback.bring_home", 101)
     assert is_wholly_home(left, voicemail=True)
 
 
@@ -140,8 +140,8 @@ def test_h43_the_operator_can_let_its_data_go(left):
     left.go_back(OWN_REASONS["cannot be read"])
     assert "its local copy is the old one" in call(left, "cloudstor.whereabouts")
     with pytest.raises(CommandExecutionError, match="must be one of discard, sync_back"):
-        call(left, "ringfree_revert.bring_home", 101, data="dicsard")
-    said = call(left, "ringfree_revert.bring_home", 101, data="discard")
+        call(left, "ringfree_rollback.bring_home", 101, data="dicsard")
+    said = call(left, "ringfree_rollback.bring_home", 101, data="discard")
     assert "Changed on NFS: 101: 1 (" in said
     assert "voicemail" in next((left.folder / "var/changed").glob("*/101")).read_text()
     assert is_wholly_home(left, voicemail=False)
@@ -150,7 +150,7 @@ def test_h43_the_operator_can_let_its_data_go(left):
 def test_h43_what_cannot_be_listed_either_can_be_let_go(left):
     left.go_back(OWN_REASONS["cannot be read"])
     left.rule("rsync.101", OWN_REASONS["cannot be read"])
-    said = call(left, "ringfree_revert.bring_home", 101, data="discard")
+    said = call(left, "ringfree_rollback.bring_home", 101, data="discard")
     assert "is not listed: " in said and "File name too long" in said
     assert is_wholly_home(left, voicemail=False)
 
@@ -158,7 +158,7 @@ def test_h43_what_cannot_be_listed_either_can_be_let_go(left):
 def test_h21_half_a_copy_is_let_go_by_nobody(left):
     left.go_back()
     with pytest.raises(CommandExecutionError, match="neither the old one nor the new one"):
-        call(left, "ringfree_revert.bring_home", 101, data="discard")
+        call(left, "ringfree_rollback.bring_home", 101, data="discard")
     assert is_home_but_for_101(left)
 
 
@@ -191,17 +191,16 @@ def test_h22_a_highstate_keeps_it_down(left):
     assert is_home_but_for_101(left)
 
 
-def test_h43_no_migration_begins_over_it(left):
+def test_h43_no_migration_begins_over_it(left, monkeypatch):
     """It would forget what is known of the container."""
     left.go_back()
     before = left.tree()
     result = apply(left, "cloudstor.begun")
     assert result["result"] is False and "Container 101 stays down" in result["comment"]
     assert left.tree() == before
-    modules = left.minion().modules
-    modules["ringfree_nfs.probe"] = lambda share="private": {
-        "same_directory": "it is only looked at what is left"
-    }
+    minion = left.minion()
+    modules, nothing = minion.modules, {"same_directory": "it is only looked at what is left"}
+    monkeypatch.setattr(minion.module_of("ringfree_preflight.look"), "probe", lambda share="private": nothing)
     modules["ringfree_deadman.rehearse"] = lambda: ""
     findings = [text for text in modules["ringfree_preflight.look"]()["findings"] if "101" in text]
     assert len(findings) == 1 and findings[0].startswith("Container 101 stays down")
@@ -213,7 +212,7 @@ def test_h17_a_journal_that_is_lost_keeps_it_down_all_the_same(left):
     assert call(left, "cloudstor.recover_journal") == "local"
     assert is_home_but_for_101(left)
     assert "stays down: its newest data is on the share only" in call(left, "cloudstor.whereabouts")
-    call(left, "ringfree_revert.bring_home", 101)
+    call(left, "ringfree_rollback.bring_home", 101)
     assert left.running() == [101, 102, 104]
     assert (left.private(101) / "etc/voicemail").exists()
     assert left.listed() == []
@@ -233,7 +232,7 @@ def test_h13_without_its_san_no_container_is_left(moved, away):
     assert 'DISABLED="yes"' in moved.vz_conf.read_text()
     assert journal(moved)["facts"].get("left", {}) == {}
     with pytest.raises(CommandExecutionError, match="container 101 is none that a way back left down"):
-        call(moved, "ringfree_revert.bring_home", 101)
+        call(moved, "ringfree_rollback.bring_home", 101)
     moved.rule("rsync", "")
     assert revert(moved, "sync_back")["result"] is True
     assert is_wholly_home(moved, voicemail=True)
@@ -281,12 +280,12 @@ def test_h42_a_surprise_with_one_container_starts_no_old_copy_and_keeps_no_other
     assert surprise.__name__ in comment or "why" in comment
     left.minion().modules["cloudstor.differences_to_local"] = differences
     assert is_home_but_for_101(left)
-    call(left, "ringfree_revert.bring_home", 101)
+    call(left, "ringfree_rollback.bring_home", 101)
     assert is_wholly_home(left, voicemail=True)
 
 
 def test_h42_a_surprise_before_the_copies_starts_nothing_old(left, monkeypatch):
-    module = left.minion().module_of("ringfree_revert.revert")
+    module = left.minion().module_of("ringfree_rollback.revert")
 
     def fail(*arguments):
         raise AttributeError("nobody thought of it")
@@ -306,7 +305,7 @@ def test_h42_a_surprise_in_a_look_keeps_nothing_from_being_tried(moved, monkeypa
         raise AttributeError("nobody thought of it")
 
     with monkeypatch.context() as patch:
-        patch.setattr(moved.minion().module_of("ringfree_revert.revert"), look, fail)
+        patch.setattr(moved.minion().module_of("ringfree_rollback.revert"), look, fail)
         revert(moved, "discard")
     revert(moved, "discard")
     assert moved.running() == [101, 102, 104]
@@ -314,7 +313,7 @@ def test_h42_a_surprise_in_a_look_keeps_nothing_from_being_tried(moved, monkeypa
 
 
 def test_h42_a_journal_that_cannot_be_written_keeps_no_container_down(moved, monkeypatch):
-    module = moved.minion().module_of("cloudstor.journal")
+    module = moved.minion().module_of("ringfree_journal.read")
     real = module._keep
 
     def full(new):
@@ -343,9 +342,9 @@ def test_h43_one_that_does_not_start_is_left_and_its_command_starts_it(moved):
     assert journal(moved)["state"] == "local" and "DISABLED" not in moved.vz_conf.read_text()
     assert moved.listed() == [] and moved.owner(102)["store"] == "local"
     with pytest.raises(CommandExecutionError, match="no init"):
-        call(moved, "ringfree_revert.bring_home", 102)
+        call(moved, "ringfree_rollback.bring_home", 102)
     moved.rule("vzctl.start.102", "")
-    assert "Container 102 runs from local storage" in call(moved, "ringfree_revert.bring_home", 102)
+    assert "Container 102 runs from local storage" in call(moved, "ringfree_rollback.bring_home", 102)
     (moved.folder / "var/tries").unlink()
     assert is_wholly_home(moved, voicemail=False)
 
@@ -383,8 +382,8 @@ def test_h43_immutable_files_are_named_as_the_cause(left):
         assert "chattr -i -a" in comment
         assert is_home_but_for_101(left)
         with pytest.raises(CommandExecutionError):
-            call(left, "ringfree_revert.bring_home", 101)
-    call(left, "ringfree_revert.bring_home", 101)
+            call(left, "ringfree_rollback.bring_home", 101)
+    call(left, "ringfree_rollback.bring_home", 101)
     assert hostname.read_text() == "another\n"
     assert is_wholly_home(left, voicemail=True)
 
@@ -393,17 +392,17 @@ def test_h43_immutable_files_are_named_as_the_cause(left):
 def test_h43_the_dead_man_counts_the_rest_as_done(left, reason):
     """It fires once: what is left is no reason to try for ever."""
     left.pillar["rollback"] = {"data": "sync_back", "idle": 1}
-    call(left, "cloudstor.settle", "in_flight")
+    call(left, "ringfree_journal.set_state", "in_flight")
     call(left, "ringfree_deadman.arm", time.time() - 5)
     left.rule("rsync.101", OWN_REASONS[reason])
-    assert "is back on local storage" in call(left, "ringfree_deadman.fire")
+    assert "is back on local storage" in call(left, "ringfree_rollback.fire")
     left.rule("rsync.101", "")
     assert call(left, "ringfree_deadman.traces") == []
     assert is_home_but_for_101(left)
     noted = journal(left)["facts"]["deadman"]
     assert noted["ok"] is True and "Container 101 stays down" in str(noted["not_done"])
-    assert call(left, "ringfree_deadman.fire") == "nothing to do"
-    call(left, "ringfree_revert.bring_home", 101)
+    assert call(left, "ringfree_rollback.fire") == "nothing to do"
+    call(left, "ringfree_rollback.bring_home", 101)
     assert is_wholly_home(left, voicemail=True)
 
 
@@ -412,11 +411,11 @@ def test_h12_nothing_is_brought_home_beside_another_way_back_or_while_it_runs(le
     path = left.folder / "proc/running/101"
     path.touch()
     with pytest.raises(CommandExecutionError, match="container 101 runs"):
-        call(left, "ringfree_revert.bring_home", 101)
+        call(left, "ringfree_rollback.bring_home", 101)
     path.unlink()
-    left.minion().modules["ringfree_deadman.firing"] = lambda: {4711: "x"}
+    left.minion().modules["ringfree_run.firing"] = lambda: {4711: "x"}
     with pytest.raises(CommandExecutionError, match="dead-man brings this node back just now"):
-        call(left, "ringfree_revert.bring_home", 101)
+        call(left, "ringfree_rollback.bring_home", 101)
     assert is_home_but_for_101(left)
 
 
@@ -424,7 +423,7 @@ def test_h21_a_share_that_is_silent_is_told_by_the_same_rollback_later(left):
     left.go_back(OWN_REASONS["cannot be read"])
     left.rule("rsync", "exit 255")
     left.rule("ssh", "exit 255")
-    said = call(left, "ringfree_revert.bring_home", 101, data="discard")
+    said = call(left, "ringfree_rollback.bring_home", 101, data="discard")
     assert "The share could not be told" in said
     assert left.running() == [101, 102, 104] and left.listed() == []
     left.rule("rsync", "")

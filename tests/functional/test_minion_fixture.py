@@ -161,11 +161,11 @@ def test_a_test_finds_nothing_of_the_one_before(fake_node, turn):
 
 
 def test_a_minion_has_the_pillar_as_it_is_when_it_is_asked_for(fake_node):
-    assert fake_node.minion().modules["cloudstor.settings"]()["batch"] == 1
+    assert fake_node.minion().modules["ringfree_settings.get"]()["batch"] == 1
     fake_node.pillar["batch"] = 7
     minion = fake_node.minion()
     fake_node.pillar["batch"] = 8
-    assert minion.modules["cloudstor.settings"]()["batch"] == 7
+    assert minion.modules["ringfree_settings.get"]()["batch"] == 7
 
 
 def test_what_a_test_replaces_stays_replaced_until_its_end(fake_node):

@@ -18,6 +18,12 @@ def nfs(fake_node):
 
 
 @pytest.fixture
+def probe(fake_node):
+    """What preflight finds of the private share's export."""
+    return lambda: fake_node.minion().modules["ringfree_preflight.probe"]()
+
+
+@pytest.fixture
 def point(fake_node):
     """The mount point of the private share."""
     return str(fake_node.folder / "vz/nfsprivate")
@@ -238,7 +244,7 @@ def test_a_busy_share_names_the_processes_that_use_it(fake_node, nfs, point):
 
 
 def state(fake_node, shares, test=False):
-    return fake_node.minion(test).states["cloudstor.mounted"]("x", shares=shares)
+    return fake_node.minion(test).states["ringfree_nfs.mounted"]("x", shares=shares)
 
 
 @pytest.mark.parametrize("test", [True, False])
@@ -273,10 +279,10 @@ def test_a_second_share_that_is_not_exported_is_a_failure_and_a_second_run_goes_
 
 
 @as_root
-def test_the_probe_leaves_nothing_behind(fake_node, nfs):
+def test_the_probe_leaves_nothing_behind(fake_node, probe):
     fake_node.san("pbx/101").mkdir()
     before = fake_node.tree()
-    found = nfs("probe")
+    found = probe()
     assert fake_node.tree() == before
     assert found["same_directory"] is True
     assert found["owner"] is True
@@ -285,10 +291,10 @@ def test_the_probe_leaves_nothing_behind(fake_node, nfs):
     assert found["copy"] == {}
 
 
-def test_the_probe_leaves_the_records_alone(fake_node, nfs):
+def test_the_probe_leaves_the_records_alone(fake_node, probe):
     fake_node.own(101)
     before = fake_node.tree()
-    assert nfs("probe")["copy"] == {}
+    assert probe()["copy"] == {}
     assert fake_node.tree() == before
 
 
@@ -315,37 +321,37 @@ name=${some# }; name=${name%%/*}
         ),
     ],
 )
-def test_what_a_copy_to_the_san_loses_is_found_the_way_that_copies_go(fake_node, nfs, call, words, ability):
+def test_what_a_copy_to_the_san_loses_is_found_the_way_that_copies_go(fake_node, probe, call, words, ability):
     before = fake_node.tree()
     fake_node.rule("rsync.after", SAYS % (call, words))
-    ((found, said),) = nfs("probe")["copy"].items()
+    ((found, said),) = probe()["copy"].items()
     assert (found, call in said) == (ability, True)
     fake_node.rule("rsync.after", "")
     (fake_node.folder / "rules/rsync.after").unlink()
     assert fake_node.tree() == before
 
 
-def test_what_arrives_as_something_else_is_found_by_the_comparison(fake_node, nfs):
+def test_what_arrives_as_something_else_is_found_by_the_comparison(fake_node, probe):
     fake_node.rule(
         "rsync.after",
         "[ ! $dry ] || (cd $target && find .probe-* -path '*/setuid/*' -printf '.f...p..... %p\\n')",
     )
-    assert list(nfs("probe")["copy"]) == ["setuid"]
+    assert list(probe()["copy"]) == ["setuid"]
 
 
-def test_an_export_that_ssh_does_not_show_is_found_out(fake_node, nfs):
+def test_an_export_that_ssh_does_not_show_is_found_out(fake_node, probe):
     """The export leads to another directory than the path over ssh."""
     elsewhere = fake_node.folder / "elsewhere"
     elsewhere.mkdir()
     fake_node.rule("rsync", f'[ "$2" != --no-human-readable ] || {{ ls -A {elsewhere}; exit 0; }}')
-    assert "does not show in /rf-images/pbx over ssh" in nfs("probe")["same_directory"]
+    assert "does not show in /rf-images/pbx over ssh" in probe()["same_directory"]
 
 
-def test_a_probe_that_fails_unmounts_what_it_mounted(fake_node, nfs):
+def test_a_probe_that_fails_unmounts_what_it_mounted(fake_node, probe):
     before = fake_node.tree()
     fake_node.rule("rsync", "echo 'connection reset' >&2; exit 12")
     with pytest.raises(CommandExecutionError, match="connection reset"):
-        nfs("probe")
+        probe()
     assert fake_node.tree() == before
 
 

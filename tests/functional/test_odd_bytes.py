@@ -16,8 +16,8 @@ LOOKS = [
     ("cloudstor.status", ()),
     ("cloudstor.report", ()),
     ("cloudstor.whereabouts", ()),
-    ("cloudstor.conf_share", (True,)),
-    ("cloudstor.conf_conflicts", ()),
+    ("ringfree_confs.conf_share", (True,)),
+    ("ringfree_confs.conflicts", ()),
     ("vz.list", ()),
     ("vz.config", (101,)),
     ("vz.changes", ({"HOSTNAME": "x"}, 101)),
@@ -25,14 +25,14 @@ LOOKS = [
     ("vz.ambiguities", (False,)),
     ("vz.known_as", ()),
     ("vz.mounts", ()),
-    ("cloudstor.confs_on_share", ()),
+    ("ringfree_san.confs", ()),
     ("ringfree_cleanup.plan", ()),
     ("ringfree_snapshot.confs", ()),
     ("vz.exec", (101, ["true"])),
     ("ringfree_owner.conflicts", ()),
     ("ringfree_owner.records", ()),
-    ("ringfree_revert.plan", ()),
-    ("ringfree_revert.busy", ()),
+    ("ringfree_rollback.plan", ()),
+    ("ringfree_run.busy", ()),
     ("ringfree_snapshot.fault", ()),
     ("ringfree_nfs.scan", ("PRIVATE",)),
     ("ringfree_nfs.users", ("/",)),
@@ -206,7 +206,7 @@ def test_what_functions_call_of_each_other_keeps_its_bytes(odd):
     name = os.fsdecode(b"notes-f\xfcr-105.txt")
     minion = loaded(odd)
     word = minion.utils["ringfree_command.spell"](name)
-    assert word in minion.modules["cloudstor.conf_share"](True)
+    assert word in minion.modules["ringfree_confs.conf_share"](True)
     assert minion.utils["ringfree_command.unspell"](word) == name
 
 
@@ -214,10 +214,10 @@ def test_what_the_journal_keeps_can_be_read_back(fleet):
     minion = fleet.minion()
     minion.modules["cloudstor.begin"]()
     for note in ("\udcff", f"{ESCAPE}\ud83d", "\ud83d\udca3"):
-        minion.modules["cloudstor.mark"]("presync", "intent", 101, note)
-        minion.modules["cloudstor.remember"]("odd", {note: [note]})
-        assert minion.modules["cloudstor.journal_fault"]() is None
-    assert_harmless([minion.modules["cloudstor.journal"](), fleet.told], "journal")
+        minion.modules["ringfree_journal.mark"]("presync", "intent", 101, note)
+        minion.modules["ringfree_journal.remember"]("odd", {note: [note]})
+        assert minion.modules["ringfree_journal.fault"]() is None
+    assert_harmless([minion.modules["ringfree_journal.read"](), fleet.told], "journal")
 
 
 def test_a_flood_as_an_answer_is_one_line(odd):

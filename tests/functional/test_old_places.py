@@ -234,5 +234,5 @@ def test_h39_the_advice_is_good_before_and_after_the_move(fleet, look):
     )
     assert look() == {"findings": [], "notes": []}
     fleet.rule("vzctl.start.101", f"VEID=$ctid VE_CONFFILE=$conf sh {fleet.folder}/etc/vz/conf/101.mount")
-    until(fleet, "vz.load_normal")
+    until(fleet, "ringfree_start.load_normal")
     assert (fleet.folder / "var/seen").read_text().split() == [f"{fleet.folder}/vz/nfsroot/101"]

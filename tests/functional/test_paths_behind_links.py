@@ -54,33 +54,35 @@ def test_a_node_behind_links_is_committed_and_needs_nothing_more(linked):
     until(linked, "ringfree_nfs.variables", mounted=True)()
     modules = linked.minion().modules
     assert modules["cloudstor.faults_on_nfs"]() == []
-    assert modules["cloudstor.on_nfs"]() == [102, 101, 104]
+    assert modules["ringfree_nfs.containers"]() == [102, 101, 104]
     assert f'VE_PRIVATE="{linked.folder}/pbx/nfsprivate/$VEID"' in linked.san("vzconf/101.conf").read_text()
     assert f"umount {linked.folder}/pbx" not in "\n".join(linked.calls())
 
 
 @pytest.mark.parametrize("path", ["vz/nfsprivate/105", "pbx/nfsprivate/105", "vz/../pbx/nfsprivate/105"])
 def test_a_conf_leads_to_the_share_by_whatever_path(linked, path):
-    on_share = linked.minion().modules["cloudstor.on_share"]
+    on_share = linked.minion().modules["ringfree_nfs.on_share"]
     path, private = f"{linked.folder}/{path}", str(linked.private(101))
     assert on_share([path, private, None, "relative", f"{real(linked, 'private')}2/105"]) == {path}
 
 
-def test_a_mount_point_in_a_local_container_is_found_through_links(linked):
+def test_a_mount_point_in_a_local_container_is_found_through_links(linked, monkeypatch):
     """Confs name one path, the pillar another one to the same place."""
     (linked.folder / "home").symlink_to(linked.folder / "vz/private")
     linked.pillar["shares"]["root"]["mount"] = str(linked.folder / "home/101/nfsroot")
     node = linked.minion()
-    node.modules["ringfree_nfs.probe"] = lambda share="private": (_ for _ in ()).throw(
-        CommandExecutionError("no")
-    )
+
+    def probe(share="private"):
+        raise CommandExecutionError("no")
+
+    monkeypatch.setattr(node.module_of("ringfree_preflight.look"), "probe", probe)
     node.modules["ringfree_deadman.rehearse"] = lambda: ""
     findings = node.modules["ringfree_preflight.look"]()["findings"]
     assert [text for text in findings if "lies inside" in text]
 
 
 def test_a_share_is_unmounted_by_the_path_that_the_kernel_knows(linked):
-    until(linked, "cloudstor.conf_share_prepared")
+    until(linked, "ringfree_confs.prepared")
     linked.minion().modules["ringfree_nfs.unmount"](f"{linked.folder}/pbx/nfsprivate")
     assert linked.calls("umount")[-1] == f"umount -i --no-canonicalize {real(linked, 'private')}"
     assert real(linked, "private") not in (linked.folder / "proc/mountinfo").read_text()

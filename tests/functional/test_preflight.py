@@ -24,13 +24,15 @@ GOOD = {
 
 
 @pytest.fixture
-def preflight(fleet):
+def preflight(fleet, monkeypatch):
     """`preflight()` looks at the fleet's node, whose exports can store what fleet.exports says; nothing may change."""
     fleet.exports = {share: dict(GOOD) for share in ("private", "root", "conf")}
 
     def look():
         node = fleet.minion()
-        node.modules["ringfree_nfs.probe"] = lambda share="private": fleet.exports[share]
+        monkeypatch.setattr(
+            node.module_of("ringfree_preflight.look"), "probe", lambda share="private": fleet.exports[share]
+        )
         node.modules["ringfree_deadman.rehearse"] = lambda: "the dead-man was rehearsed"
         before = fleet.tree()
         report = node.modules["ringfree_preflight.look"]()

@@ -10,7 +10,7 @@ from odd_trees import set_immutable
 
 
 def revert(node, data="discard"):
-    return apply(node, "cloudstor.reverted", {"data": data})
+    return apply(node, "ringfree_rollback.rolled_back", {"data": data})
 
 
 def is_home(node):
@@ -74,7 +74,7 @@ def test_a_vz_conf_that_nobody_could_edit_in_the_first_place_is_as_it_was(fleet,
     (fleet.folder / "etc/fstab").write_text(FSTAB)
     ODD[odd](fleet.vz_conf)
     fleet.before = local_side(fleet)
-    guarded = until(fleet, "cloudstor.guarded")
+    guarded = until(fleet, "ringfree_guard.guarded")
     assert guarded()["result"] is False
     result = revert(fleet)
     assert result["result"] is True, result["comment"]

@@ -16,8 +16,13 @@ from salt.exceptions import CommandExecutionError
 
 @pytest.fixture
 def run(fleet):
-    """run(function, ...) calls ringfree_run on the fleet's node."""
-    return lambda function, *args: fleet.minion().modules[f"ringfree_run.{function}"](*args)
+    """run(function, ...) calls ringfree_run, or cloudstor, on the fleet's node."""
+
+    def call(function, *args):
+        module = "cloudstor" if function in ("expect", "confirm", "confirmed") else "ringfree_run"
+        return fleet.minion().modules[f"{module}.{function}"](*args)
+
+    return call
 
 
 @pytest.fixture
@@ -64,7 +69,7 @@ def test_the_way_back_begins_whatever_was_said(fleet, run):
     run("expect", time.time() - 1)
     run("abort", "alice")
     (fleet.folder / "etc/fstab").touch()
-    ret = apply(fleet, "cloudstor.reverted")
+    ret = apply(fleet, "ringfree_rollback.rolled_back")
     assert ret["result"] is True, ret["comment"]
     assert fleet.running() == [101, 102, 104]
 
@@ -82,7 +87,7 @@ def test_h20_a_deadline_that_passes_in_flight_ends_the_step(fleet, run):
 @pytest.mark.parametrize(("left", "wanted"), [(1000, 1300), (100_000, 14400)])
 def test_h17_the_dead_man_keeps_the_deadline_of_the_run(fleet, run, left, wanted):
     """When the master dies the node is back soon after the time that was promised for the night."""
-    armed = until(fleet, "cloudstor.deadman_armed", seconds=14400)
+    armed = until(fleet, "ringfree_deadman.armed", seconds=14400)
     now = time.time()
     run("expect", now + left)
     assert armed()["result"] is True
@@ -96,7 +101,7 @@ def test_h20_a_node_on_which_all_answer_is_not_committed_late(fleet, run):
     run("expect", time.time() - 1)
     ret = committed()
     assert ret["result"] is False and "has passed; commit was not begun" in ret["comment"]
-    assert fleet.minion().modules["cloudstor.state"]() == "in_flight"
+    assert fleet.minion().modules["ringfree_journal.state"]() == "in_flight"
     run("expect")
     assert committed()["result"] is True
 
@@ -152,7 +157,7 @@ def test_the_next_migration_needs_a_word_of_its_own(fleet, run):
     until(fleet, "cloudstor.committed")
     run("confirm", "alice")
     (fleet.folder / "etc/fstab").touch()
-    apply(fleet, "cloudstor.reverted")
+    apply(fleet, "ringfree_rollback.rolled_back")
     fleet.minion().modules["cloudstor.begin"]()
     assert run("confirmed") is False
 
@@ -164,7 +169,7 @@ def test_h18_two_ways_back_do_not_work_beside_each_other(fleet, run, other):
     until(fleet, "vz.running")
     hold(fleet, other.pid)
     before = fleet.tree()
-    ret = apply(fleet, "cloudstor.reverted")
+    ret = apply(fleet, "ringfree_rollback.rolled_back")
     assert ret["result"] is False
     for words in (f"process {other.pid}", "'the way back' works on this node since", "Nothing was changed"):
         assert words in ret["comment"]
@@ -202,10 +207,10 @@ def test_h16_copies_that_were_left_behind_are_ended_and_vzctl_is_not(fleet, left
     in_python.write_text(f"open({str(left.bin / 'nobody-writes')!r}).read()\n")
     calls = [left("vzctl", "stop", "101"), left("python3", str(in_python), "start", "102")]
     strangers = [decoy("rsync", "-a", "/home", "backup:"), decoy("cat", "/etc/rsyncd.conf")]
-    busy = fleet.minion().modules["ringfree_revert.busy"]()
+    busy = fleet.minion().modules["ringfree_run.busy"]()
     assert set(busy) == {copy, *calls}
     assert busy[copy].startswith("rsync -aHAXSx /vz/private/101/")
-    fleet.minion().modules["ringfree_revert.end_busy"]()
+    fleet.minion().modules["ringfree_run.end_busy"]()
     wait_for(lambda: not is_alive(copy))
     assert all(map(is_alive, [*calls, *strangers]))
 

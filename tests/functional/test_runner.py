@@ -256,7 +256,7 @@ def test_h18_of_two_that_find_a_lock_left_behind_one_gets_it(master, other):
 @pytest.mark.parametrize("function", ["begin", "abort", "pause", "gate"])
 def test_h18_nobody_is_held_up_by_who_does_not_let_the_lock_go(reporting, monkeypatch, function):
     """It is named after a while; no local user can be that one, as none enters the lock's folder."""
-    reporting.answers["ringfree_run.expect"] = lambda node: {
+    reporting.answers["cloudstor.expect"] = lambda node: {
         "state": "local",
         "containers": 1,
         "confirmed": False,
@@ -706,7 +706,7 @@ def test_a_file_system_that_counts_no_inodes_has_enough(fit):
 def test_monitoring_is_silenced_for_nodes_that_are_to_move(fit):
     """And for them only; a run over nodes that have moved leaves it alone."""
     states = {"a": {"result": True, "comment": "nagios was stopped"}}
-    fit.answers["cloudstor.state"] = lambda node: "nfs" if node == "node001" else "in_flight"
+    fit.answers["ringfree_journal.state"] = lambda node: "nfs" if node == "node001" else "in_flight"
     fit.answers["state.sls"] = lambda node: {"ret": states, "retcode": 0}
     assert fit("silence", ["node001"], PILLAR) == "Every node is on NFS: monitoring stays as it is."
     assert fit("silence", ["node001", "node002"], PILLAR) == "nagios was stopped"
@@ -716,7 +716,7 @@ def test_monitoring_is_silenced_for_nodes_that_are_to_move(fit):
     assert fit("silence", ["node002"], PILLAR, raises=False) == {"Error": "nagios does not stop"}
     fit.answers["state.sls"] = lambda node: {"ret": ["Pillar failed to render"], "retcode": 1}
     assert "Pillar failed to render" in fit("silence", ["node002"], PILLAR, raises=False)["Error"]
-    del fit.answers["cloudstor.state"]
+    del fit.answers["ringfree_journal.state"]
     with pytest.raises(CommandExecutionError, match="node001: does not answer"):
         fit("silence", ["node001", "node002"], PILLAR)
 
@@ -805,7 +805,7 @@ BAD = {"a": {"__id__": "The confs are kept", "result": False, "comment": "the di
 def parts(at_work, monkeypatch):
     """parts(reply, ...): what the states of node001 say, run after run; None is an answer that was lost."""
     master = at_work([])
-    master.answers["cloudstor.state"] = "nfs"
+    master.answers["ringfree_journal.state"] = "nfs"
     master.ran = []
     known = master.cmd
 
@@ -843,7 +843,7 @@ def test_h36_a_part_in_which_nothing_happened_has_failed(parts):
     """Whatever in the site's settings made its states say None, or left them out."""
     assert parts("cutover", LEFT)["Error"] == "They would be kept."
     assert "it ran no state of ringfree.cutover" in parts("cutover", {})["Error"]
-    parts.master.answers["cloudstor.state"] = "in_flight"
+    parts.master.answers["ringfree_journal.state"] = "in_flight"
     assert "the node is not committed" in parts("commit", DONE)["Error"]
 
 
@@ -899,8 +899,8 @@ def at_work(master, monkeypatch):
     clock = [1000.0]
     monkeypatch.setattr(master.module.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(master.module.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
-    master.answers["ringfree_revert.busy"] = lambda node: {}
-    master.answers["ringfree_revert.end_busy"] = lambda node: {}
+    master.answers["ringfree_run.busy"] = lambda node: {}
+    master.answers["ringfree_run.end_busy"] = lambda node: {}
     master.answers["saltutil.kill_job"] = lambda node: "Signal 9 sent"
 
     def say(*looks):
@@ -1146,7 +1146,7 @@ def test_an_answer_that_is_too_deep_is_a_fault(reporting):
         ("replication", "ringfree_replica.status", ()),
         ("consent", "ringfree_cleanup.consent", ("node001",)),
         ("failover_plan", "ringfree_failover.look", ("secondary",)),
-        ("bring_up", "ringfree_boot.bring_up", ()),
+        ("bring_up", "cloudstor.bring_up", ()),
         ("preflight", "ringfree_preflight.look", ()),
     ],
 )
@@ -1194,7 +1194,7 @@ def test_the_plan_shows_what_would_change_and_what_would_fail(reporting):
 def under_way(reporting):
     """A run that has begun on both nodes, which are as `reporting.told` says."""
     reporting.told = {"state": "local", "containers": 5, "confirmed": False}
-    reporting.answers["ringfree_run.expect"] = lambda node: dict(reporting.told)
+    reporting.answers["cloudstor.expect"] = lambda node: dict(reporting.told)
     reporting.answers["ringfree_run.abort"] = lambda node: "aborted"
     reporting("begin")
     return reporting
@@ -1317,7 +1317,7 @@ def test_h20_without_time_for_the_rest_and_the_way_back_no_part_begins(under_way
     assert "s are left until" in said and "take 3600 s" in said and "presync was not begun" in said
     begin_with(under_way, 3700)
     assert under_way("gate", "node001", "presync") is True
-    assert [asked[2] for asked in under_way.asked if asked[0] == "ringfree_run.expect"][-1] == [
+    assert [asked[2] for asked in under_way.asked if asked[0] == "cloudstor.expect"][-1] == [
         lock_of(under_way)["until"]
     ]
 
@@ -1363,7 +1363,7 @@ def test_h20_a_node_on_nfs_needs_no_time(under_way):
 
 
 def test_a_node_that_does_not_answer_gets_no_leave(under_way):
-    del under_way.answers["ringfree_run.expect"]
+    del under_way.answers["cloudstor.expect"]
     assert "node001: does not answer" in refused(under_way, "node001", "presync")
 
 
@@ -1374,7 +1374,7 @@ def test_a_manual_commit_waits_for_the_word(under_way):
     under_way.module._settings().update(confirm="manual", confirm_within=60)
     under_way.told["state"] = "in_flight"
     answers = iter([False, False, True])
-    under_way.answers["ringfree_run.confirmed"] = lambda node: next(answers)
+    under_way.answers["cloudstor.confirmed"] = lambda node: next(answers)
     assert under_way("gate", "node001", "commit") is True
     assert any("'salt-run ringfree.commit node001' keeps it there" in line for line in under_way.said)
 
@@ -1382,7 +1382,7 @@ def test_a_manual_commit_waits_for_the_word(under_way):
 def test_a_word_that_does_not_come_in_time_takes_the_node_back(under_way):
     under_way.module._settings().update(confirm="manual", confirm_within=1)
     under_way.told["state"] = "in_flight"
-    under_way.answers["ringfree_run.confirmed"] = lambda node: False
+    under_way.answers["cloudstor.confirmed"] = lambda node: False
     said = refused(under_way, "node001", "commit")
     assert "nobody said 'salt-run ringfree.commit node001' within 1 s" in said
 
@@ -1390,7 +1390,7 @@ def test_a_word_that_does_not_come_in_time_takes_the_node_back(under_way):
 def test_h20_nobody_waits_for_a_word_longer_than_the_deadline(under_way):
     under_way.module._settings().update(confirm="manual", confirm_within=3600)
     under_way.told["state"] = "in_flight"
-    under_way.answers["ringfree_run.confirmed"] = lambda node: False
+    under_way.answers["cloudstor.confirmed"] = lambda node: False
     begin_with(under_way, 1)
     # What is left of the second is told in whole seconds, and on a busy machine none may be.
     assert re.search(r"within [01] s", refused(under_way, "node001", "commit"))
@@ -1406,7 +1406,7 @@ def test_h20_nothing_is_committed_after_the_deadline(under_way):
 
 
 def test_the_word_is_given_to_the_run_or_commits_at_once(reporting):
-    reporting.answers["ringfree_run.confirm"] = lambda node: f"{node} is confirmed by alice"
+    reporting.answers["cloudstor.confirm"] = lambda node: f"{node} is confirmed by alice"
     reporting.answers["state.sls"] = lambda node: {"a": {"result": True, "comment": "", "__run_num__": 0}}
     reporting.answers["cloudstor.whereabouts"] = lambda node: f"{node} is on NFS, 5 of 5 containers answer."
     assert reporting("commit", "node001") == "node001 is on NFS, 5 of 5 containers answer."
@@ -1414,11 +1414,11 @@ def test_the_word_is_given_to_the_run_or_commits_at_once(reporting):
     reporting.asked.clear()
     reporting("begin")
     assert reporting("commit", "node001") == "node001 is confirmed by alice"
-    assert [asked[0] for asked in reporting.asked] == ["ringfree_run.confirm"]
+    assert [asked[0] for asked in reporting.asked] == ["cloudstor.confirm"]
 
 
 def test_a_commit_that_fails_says_why(reporting):
-    reporting.answers["ringfree_run.confirm"] = lambda node: f"{node} is confirmed by alice"
+    reporting.answers["cloudstor.confirm"] = lambda node: f"{node} is confirmed by alice"
     bad = {"a": {"result": False, "comment": "not committed: container 101 does not run", "__run_num__": 0}}
     reporting.answers["state.sls"] = lambda node: bad
     with pytest.raises(CommandExecutionError, match="container 101 does not run"):
@@ -1530,7 +1530,7 @@ def test_h14_bringing_up_says_what_was_done_on_each_node(reporting):
         "node001": {**BROUGHT, "now": "node001 is on NFS, 2 of 2 containers answer."},
         "node002": {"mounted": [], "vz": False, "started": [], "left": {}, "now": "node002 is on NFS."},
     }
-    reporting.answers["ringfree_boot.bring_up"] = answers.get
+    reporting.answers["cloudstor.bring_up"] = answers.get
     assert reporting("bring_up") == {
         "node001": "mounted /vz/nfsprivate, started vz, started containers 102, 101. Container 104 was not started: "
         "belongs to node002. node001 is on NFS, 2 of 2 containers answer.",
@@ -1544,7 +1544,7 @@ def test_h14_bringing_up_says_what_was_done_on_each_node(reporting):
 def test_h14_a_node_that_is_not_up_is_named_beside_those_that_are(reporting):
     failed = {"ret": "ERROR: 10.77.0.21:/rf-images/pbx is not mounted", "retcode": 1}
     done = {**BROUGHT, "now": "node001 is on NFS."}
-    reporting.answers["ringfree_boot.bring_up"] = {"node001": done, "node002": failed}.get
+    reporting.answers["cloudstor.bring_up"] = {"node001": done, "node002": failed}.get
     with pytest.raises(CommandExecutionError) as error:
         reporting("bring_up")
     assert "node001: mounted /vz/nfsprivate" in str(error.value)

@@ -63,7 +63,7 @@ def test_h41_what_another_node_put_on_the_share_is_found_by_highstate(moved, nam
     text, difference = PLANTED[name]
     on_share(moved, name, text)
     then = moved.tree()
-    ret = apply(moved, "cloudstor.scripts_known", test=test_mode)
+    ret = apply(moved, "ringfree_scripts.known", test=test_mode)
     assert (ret["result"], ret["changes"]) == (False, {})
     assert f"{name} on the conf share is run here as root" in ret["comment"]
     assert difference in ret["comment"] and hashlib.sha256(text.encode()).hexdigest() in ret["comment"]
@@ -79,9 +79,9 @@ def test_h41_what_another_node_put_on_the_share_is_found_before_it_is_mounted(be
 
 
 def test_h41_what_came_since_preflight_keeps_the_conf_share_from_being_mounted(before):
-    until(before, "cloudstor.conf_share_prepared")
+    until(before, "ringfree_confs.prepared")
     on_share(before, "vps.mount", ATTACK)
-    ret = apply(before, "cloudstor.conf_share_prepared")
+    ret = apply(before, "ringfree_confs.prepared")
     assert ret["result"] is False and "nothing was written to the conf share: vps.mount" in ret["comment"]
 
 

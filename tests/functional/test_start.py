@@ -81,7 +81,7 @@ def test_what_load_is_normal(fleet, call, monkeypatch):
     monkeypatch.setattr("os.getloadavg", lambda: (3.5, 0, 0))
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     assert call("ringfree_start.load") == {"now": 3.5, "normal": 8.0}
-    call("cloudstor.remember", "load", 20)
+    call("ringfree_journal.remember", "load", 20)
     assert call("ringfree_start.load") == {"now": 3.5, "normal": 30.0}
 
 

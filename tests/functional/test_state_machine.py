@@ -116,8 +116,9 @@ class World:
         node.pillar["containers"]["exempt"] = {}
         node.rule("vzctl.start", FENCE)
         minion = node.minion()
-        minion.modules["ringfree_nfs.probe"] = lambda share="private": dict(ABILITIES)
-        monkeypatch.setattr(minion.module_of("ringfree_preflight.look"), "PATIENCE", 0)
+        preflight = minion.module_of("ringfree_preflight.look")
+        monkeypatch.setattr(preflight, "probe", lambda share="private": dict(ABILITIES))
+        monkeypatch.setattr(preflight, "PATIENCE", 0)
         self.moments = Moments(node, monkeypatch)
         self.going_back = lambda: None
         self.fresh = {stage: self._bring(stage) for stage in STAGES}
@@ -161,13 +162,13 @@ class World:
             if done["result"] is False:
                 note(f"failed: {done['comment']}")
                 self.going_back()
-                apply(self.node, "cloudstor.reverted", {"committed": False})
+                apply(self.node, "ringfree_rollback.rolled_back", {"committed": False})
                 return "failed"
         return "done"
 
     def rollback(self, data):
         """`rollback`."""
-        return apply(self.node, "cloudstor.reverted", {"data": data})
+        return apply(self.node, "ringfree_rollback.rolled_back", {"data": data})
 
     def record_of_dead_man(self):
         """Where the dead-man keeps its deadline; it is there as long as it is armed."""
@@ -179,7 +180,7 @@ class World:
         armed = path.read_text()
         path.write_text(json.dumps({**json.loads(armed), "deadline": 0}))
         try:
-            return self.node.minion().modules["ringfree_deadman.fire"]()
+            return self.node.minion().modules["ringfree_rollback.fire"]()
         except CommandExecutionError as error:
             note(f"the dead-man could not: {error}")
             return "not back"

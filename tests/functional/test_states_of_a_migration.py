@@ -10,11 +10,11 @@ from migration_steps import STEPS, apply, bring, each_step, steps, until
 from salt.exceptions import CommandExecutionError
 
 #: Their live run measures what a dry run cannot know: sizes and times. The places that change are the same.
-MEASURED = ("cloudstor.presynced", "cloudstor.synced", "cloudstor.snapshotted", "vz.packages_updated")
+MEASURED = ("cloudstor.presynced", "cloudstor.synced", "ringfree_snapshot.made", "vz.packages_updated")
 #: Done again whenever they are asked, by design, until the owner records say that the live copies are on the share.
 REPEATED = ("cloudstor.presynced", "cloudstor.synced")
 #: Steps that find nothing to do.
-IDLE = ("vz.load_normal",)
+IDLE = ("ringfree_start.load_normal",)
 
 
 def give_package_manager(node, ctid):
@@ -83,7 +83,7 @@ def test_the_plan_of_an_untouched_node(fleet, step):
     state, arguments = steps(fleet)[step]
     dry = apply(fleet, state, arguments, test=True)
     assert dry["result"] is not False, dry["comment"]
-    if state in ("vz.stopped", "cloudstor.synced", "cloudstor.owned", "vz.containers_configured"):
+    if state in ("vz.stopped", "cloudstor.synced", "ringfree_owner.owned", "vz.containers_configured"):
         assert set(dry["changes"]) == {"101", "102", "104"}
     assert fleet.tree() == before
 
@@ -99,7 +99,7 @@ def test_what_is_kept_of_a_node_is_nobody_elses_to_read(fleet):
     before = os.umask(0)
     try:
         until(fleet, "ringfree_nfs.variables", mounted=True)()
-        apply(fleet, "cloudstor.reverted")
+        apply(fleet, "ringfree_rollback.rolled_back")
     finally:
         os.umask(before)
     copies_of_the_share = ("confs-", "owners-", "replica")
@@ -124,7 +124,7 @@ def test_what_is_kept_of_a_node_is_nobody_elses_to_read(fleet):
 
 def test_h02_no_container_starts_between_its_copy_and_its_owner_record(fleet):
     """Not even by force: what it wrote would be in neither the copy nor any list."""
-    owned = until(fleet, "cloudstor.owned")
+    owned = until(fleet, "ringfree_owner.owned")
     fleet.rule("vzctl.start", FENCE)
     with pytest.raises(CommandExecutionError, match="container 101 does not start from local disk any more"):
         fleet.minion().modules["vz.start"]([101], force=True)
@@ -143,13 +143,13 @@ def test_h02_a_copy_that_failed_leaves_a_container_that_starts_at_home(fleet, be
         fleet.rule("rsync", "exit 255")
     if beside == "the journal is damaged":
         (fleet.folder / "var/journal.json").write_text("{")
-    back = apply(fleet, "cloudstor.reverted", {"data": "discard"})
+    back = apply(fleet, "ringfree_rollback.rolled_back", {"data": "discard"})
     assert back["result"] is True, back["comment"]
     assert fleet.running() == [101, 102, 104], back["comment"]
     assert fleet.minion().modules["ringfree_owner.live_on_nfs"]() == {}
 
 
-@pytest.mark.parametrize("state", ["cloudstor.synced", "cloudstor.owned"])
+@pytest.mark.parametrize("state", ["cloudstor.synced", "ringfree_owner.owned"])
 @pytest.mark.parametrize("what", ["runs", "is mounted"])
 def test_h02_a_container_that_is_up_all_the_same_stays_where_it_is(fleet, state, what):
     """Its start had passed the fence before: what it writes now is not in the copy."""
@@ -205,7 +205,7 @@ ON = "'salt-run state.orch migrate' continues"
 
 
 # A damaged journal does not matter to what these look at first.
-@each_step(but=("ringfree_nfs.variables", "cloudstor.mounted", "vz.configured"))
+@each_step(but=("ringfree_nfs.variables", "ringfree_nfs.mounted", "vz.configured"))
 def test_a_damaged_journal_stops_every_state_with_nothing_touched(fleet, step):
     journal = fleet.folder / "var/journal.json"
     journal.write_text('{"version": 1, "node": "node0')
@@ -245,7 +245,7 @@ def test_h24_a_failed_update_stops_the_line_and_is_named(fleet):
     fleet.rule("vzctl.exec2.102", "echo Complete; exit 0")
     result = failed(update(), "101:", "conflict with file", ON)
     assert result["changes"]["102"]["new"] == "Complete"
-    assert not fleet.minion().modules["cloudstor.reached"]("packages")
+    assert not fleet.minion().modules["ringfree_journal.reached"]("packages")
     fleet.rule("vzctl.exec2.101", "echo Complete; exit 0")
     assert update()["result"] is True
 
@@ -302,9 +302,9 @@ def test_stopping_is_judged_by_a_probe_and_not_by_the_exit_code(fleet):
     )
     assert fleet.running() == [101]
     modules = fleet.minion().modules
-    assert modules["cloudstor.reached"]("stop", "verified", 102)
-    assert not modules["cloudstor.reached"]("stop", "verified", 101)
-    assert not modules["cloudstor.reached"]("stop")
+    assert modules["ringfree_journal.reached"]("stop", "verified", 102)
+    assert not modules["ringfree_journal.reached"]("stop", "verified", 101)
+    assert not modules["ringfree_journal.reached"]("stop")
     (fleet.folder / "rules/vzctl.stop.101").unlink()
     assert set(stopped()["changes"]) == {"101"}
 
@@ -336,8 +336,8 @@ def test_h25_one_state_that_cannot_be_read_does_not_hide_the_others(fleet):
     fleet.rule("vzctl.stop.101", "touch $W/rules/broken; exit 9")
     failed(stopped(), "The state of container 101 is unknown", "Unable to open lock")
     assert fleet.running() == [101]
-    assert fleet.minion().modules["cloudstor.reached"]("stop", "verified", 102)
-    assert fleet.minion().modules["cloudstor.reached"]("stop", "verified", 104)
+    assert fleet.minion().modules["ringfree_journal.reached"]("stop", "verified", 102)
+    assert fleet.minion().modules["ringfree_journal.reached"]("stop", "verified", 104)
 
 
 def test_vanished_files_are_good_while_a_container_runs_and_bad_when_it_is_down(fleet):
@@ -352,9 +352,9 @@ def test_a_difference_after_the_copy_fails_and_the_live_copy_stays_local(fleet):
     failed(synced(), "container 101", "differences after the copy", "hostname", ON)
     assert fleet.owner(101)["store"] == "local"
     modules = fleet.minion().modules
-    assert modules["cloudstor.reached"]("sync", "verified", 102)
-    assert not modules["cloudstor.reached"]("sync", "verified", 101)
-    failed(apply(fleet, "cloudstor.owned"), "containers", "101", "no verified copy")
+    assert modules["ringfree_journal.reached"]("sync", "verified", 102)
+    assert not modules["ringfree_journal.reached"]("sync", "verified", 101)
+    failed(apply(fleet, "ringfree_owner.owned"), "containers", "101", "no verified copy")
     assert fleet.owner(102)["store"] == "local"
 
 
@@ -370,7 +370,7 @@ def test_h02_a_container_of_another_node_is_never_taken_for_a_finished_copy(flee
     """The record on the share says that node002 runs it from there: not to be copied over, nor to be booted here."""
     until(fleet, "vz.stopped")()
     fleet.own(101, node="node002")
-    for state in ("cloudstor.synced", "cloudstor.owned"):
+    for state in ("cloudstor.synced", "ringfree_owner.owned"):
         for test in (True, False):
             failed(apply(fleet, state, test=test), "container 101 belongs to node002", ON)
     assert fleet.owner(101)["node"] == "node002"
@@ -419,7 +419,7 @@ def test_h10_a_container_that_boots_its_old_tree_is_a_failure(fleet):
         f'touch $W/proc/running/102; echo "77 51 8:1 {old} {root} rw - ext4 /dev/sda1 rw" >> $W/proc/mountinfo; exit 0',
     )
     failed(start(), "Container 102 runs from the wrong tree", str(old), "vzctl stop 102", ON)
-    assert not fleet.minion().modules["cloudstor.reached"]("start", "done", 102)
+    assert not fleet.minion().modules["ringfree_journal.reached"]("start", "done", 102)
 
 
 def test_h10_exit_code_32_of_a_container_that_runs_rightly_is_no_failure(fleet):
@@ -440,13 +440,13 @@ def test_h25_a_service_that_does_not_answer_is_named(fleet):
     start = until(fleet, "vz.running", first=True)
     fleet.rule("vzctl.exec2.102", 'case $3 in asterisk*) echo "Unable to connect" >&2; exit 1 ;; esac')
     failed(start(), "container 102: asterisk does not answer", "Unable to connect", ON)
-    assert fleet.minion().modules["cloudstor.reached"]("start", "done", 102)
-    assert not fleet.minion().modules["cloudstor.reached"]("start", "verified", 102)
+    assert fleet.minion().modules["ringfree_journal.reached"]("start", "done", 102)
+    assert not fleet.minion().modules["ringfree_journal.reached"]("start", "verified", 102)
 
 
 def test_h26_priority_containers_are_confirmed_one_by_one_before_the_rest(fleet):
     fleet.pillar["containers"]["priority"] = ["revnat", "PBX"]
-    until(fleet, "vz.load_normal")
+    until(fleet, "ringfree_start.load_normal")
     calls = [call for call in fleet.calls("vzctl") if call.split()[1] in ("start", "exec2")]
     starts = [call.split()[2] for call in calls if "start" in call]
     assert starts == ["104", "102", "101"]
@@ -456,7 +456,7 @@ def test_h26_priority_containers_are_confirmed_one_by_one_before_the_rest(fleet)
 
 
 def test_a_load_that_stays_high_stops_before_the_commit(fleet, monkeypatch):
-    normal = until(fleet, "vz.load_normal")
+    normal = until(fleet, "ringfree_start.load_normal")
     monkeypatch.setattr("os.getloadavg", lambda: (1e6, 0, 0))
     failed(normal(), "the load is 1000000.0 after 0 s", "load_per_cpu", ON)
 
@@ -464,7 +464,7 @@ def test_a_load_that_stays_high_stops_before_the_commit(fleet, monkeypatch):
 @pytest.mark.parametrize("test", [True, False])
 def test_a_high_load_is_no_failure_of_a_dry_run(fleet, monkeypatch, test):
     monkeypatch.setattr("os.getloadavg", lambda: (1e6 if test else 0.1, 0, 0))
-    assert apply(fleet, "vz.load_normal", test=test)["result"] is True
+    assert apply(fleet, "ringfree_start.load_normal", test=test)["result"] is True
 
 
 def test_h09_the_commit_demands_the_containers_that_ran_before(fleet):
@@ -473,7 +473,7 @@ def test_h09_the_commit_demands_the_containers_that_ran_before(fleet):
     modules["vz.stop"]([104])
     modules["vz.start"]([103], force=True)
     failed(committed(), "container 104 does not run", "container 103 runs and did not run before", ON)
-    assert modules["cloudstor.state"]() == "in_flight"
+    assert modules["ringfree_journal.state"]() == "in_flight"
     assert 'DISABLED="yes"' in fleet.vz_conf.read_text()
     modules["vz.stop"]([103])
     modules["vz.start"]([104], force=True)

@@ -21,7 +21,7 @@ def boots_as_before(node):
 
 
 def revert(node, data=None, test=False):
-    return apply(node, "cloudstor.reverted", {"data": data}, test)
+    return apply(node, "ringfree_rollback.rolled_back", {"data": data}, test)
 
 
 def good(result):
@@ -215,7 +215,7 @@ def test_a_node_can_be_moved_again_after_the_way_back(moved):
 def test_a_dry_run_after_the_way_back_counts_no_step_of_the_old_journal(moved):
     node = moved("committed")
     good(revert(node, "discard"))
-    for state in ("vz.packages_updated", "vz.manifested", "cloudstor.snapshotted"):
+    for state in ("vz.packages_updated", "vz.manifested", "ringfree_snapshot.made"):
         dry = apply(node, state, test=True)
         assert (dry["result"], bool(dry["changes"])) == (None, True), state
 
@@ -255,8 +255,8 @@ def test_h17_a_journal_is_written_anew_from_what_is_found(moved, point, state):
     assert node.running() == before
     if state == "in_flight":
         until(node, "ringfree_nfs.variables", mounted=True)()
-        assert node.minion().modules["cloudstor.state"]() == "nfs"
-    assert node.minion().modules["cloudstor.on_nfs"]() == [102, 101, 104]
+        assert node.minion().modules["ringfree_journal.state"]() == "nfs"
+    assert node.minion().modules["ringfree_nfs.containers"]() == [102, 101, 104]
 
 
 def test_h17_a_node_that_never_moved_is_local_whatever_became_of_its_journal(fleet):
@@ -359,7 +359,7 @@ def test_h19_every_part_is_tried_although_others_fail(moved):
         "no memory",
         "vz service does not run",
         "Container 101 stays down: it does not start",
-        "salt node001 ringfree_revert.bring_home 101",
+        "salt node001 ringfree_rollback.bring_home 101",
     ):
         assert words in result["comment"]
     assert node.running() == [102, 104]
@@ -384,7 +384,7 @@ def test_h42_a_surprise_in_one_part_keeps_no_other_from_being_tried(moved, monke
         raise surprise("nobody thought of it")
 
     with monkeypatch.context() as patch:
-        patch.setattr(node.minion().module_of("ringfree_revert.revert"), sub_step, fail)
+        patch.setattr(node.minion().module_of("ringfree_rollback.revert"), sub_step, fail)
         result = revert(node, "discard")
     assert result["result"] is False
     assert result["comment"].count(f"{surprise.__name__}: nobody thought of it") == 1
@@ -475,7 +475,7 @@ def test_a_failed_run_takes_no_committed_node_back(moved):
     node = moved("committed")
     before = node.tree()
     for test in (True, False):
-        result = apply(node, "cloudstor.reverted", {"committed": False}, test=test)
+        result = apply(node, "ringfree_rollback.rolled_back", {"committed": False}, test=test)
         assert (result["result"], result["changes"]) == (True, {})
         assert "stays on NFS" in result["comment"]
     assert node.tree() == before
@@ -483,7 +483,7 @@ def test_a_failed_run_takes_no_committed_node_back(moved):
 
 def test_a_failed_run_takes_a_node_in_flight_back(moved):
     node = moved("started")
-    assert apply(node, "cloudstor.reverted", {"committed": False})["result"] is True
+    assert apply(node, "ringfree_rollback.rolled_back", {"committed": False})["result"] is True
     assert local_side(node) == node.before
 
 

@@ -54,7 +54,7 @@ def test_h11_what_the_advice_asks_for_lets_the_migration_go_on(fleet, faults):
     assert faults()
     fleet.vz_conf.write_text(before + 'WHAT_IT_SET="1"\n')
     assert faults() == []
-    assert until(fleet, "cloudstor.guarded")()["result"] is True
+    assert until(fleet, "ringfree_guard.guarded")()["result"] is True
 
 
 def test_h11_all_that_is_wrong_with_a_file_is_found_at_once(fleet, faults):

@@ -38,7 +38,7 @@ IOSchedulingClass=idle
 #: A shell of somebody who has set it up for something else.
 SHELL = "umask 077; ulimit -Sn 900; echo 300 >/proc/self/oom_score_adj; exec nice -n 7 salt-call vz.start 101"
 #: A process that looks as if the dead-man, and a copy, were at work; the rest of the lines is for a container's init.
-DECOY = "RINGFREE_COMMAND=1 sh -c 'while :; do sleep 1; done' rsync vzctl salt-call ringfree_deadman.fire"
+DECOY = "RINGFREE_COMMAND=1 sh -c 'while :; do sleep 1; done' rsync vzctl salt-call ringfree_rollback.fire"
 BOOT_DECOY = f'#!/bin/sh\n[ "$1" = start ] || exit 0\n{DECOY} >/dev/null 2>&1 </dev/null &\n'
 TRACES = (
     "/etc/systemd/system/ringfree* /etc/systemd/system/*.wants/ringfree* /run/systemd/system/ringfree* "

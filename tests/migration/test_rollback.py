@@ -156,7 +156,7 @@ DEPTH = "cd $1 && n=0 && while cd d 2>/dev/null; do n=$((n + 1)); done && ls fil
 
 def brought_home(lab, ctid, **words):
     return lab.salt(
-        NODE, "ringfree_revert.bring_home", ctid, *(f"{key}={value}" for key, value in words.items())
+        NODE, "ringfree_rollback.bring_home", ctid, *(f"{key}={value}" for key, value in words.items())
     )
 
 
@@ -185,7 +185,7 @@ def test_h43_one_container_keeps_no_other_one(lab, before):
             "Container 101 stays down: ",
             f"immutable or append-only files, such as {local}",
             "Container 103 stays down: ",
-            f"'salt {NODE} ringfree_revert.bring_home 101' goes on",
+            f"'salt {NODE} ringfree_rollback.bring_home 101' goes on",
         ):
             assert words in run.err, str(run)
         assert lab.on(NODE, "sh", "-c", DEPTH, "sh", "/vz/private/102/var").split() == ["file", "1000"]

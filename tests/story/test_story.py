@@ -352,7 +352,7 @@ def test_what_another_node_just_writes_is_not_read(lab, moved):
     lab.write("san1", f"{trial}/fifo", "")
     lab.write("san1", half, "node=")
     try:
-        for question in ("cloudstor.conf_conflicts", "ringfree_owner.records"):
+        for question in ("ringfree_confs.conflicts", "ringfree_owner.records"):
             code, said = lab.salt("node001", question)
             assert code == 0, said
         on_node = lab.on(

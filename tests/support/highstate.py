@@ -4,10 +4,11 @@ import copy
 from unittest.mock import patch
 
 import salt.state
+from minion_without_daemons import PROJECT
 
 #: States that are Salt's own, each with the arguments that name a place on the node.
 SALTS_OWN = {"file.blockreplace": ["name"], "test.show_notification": []}
-OURS = ("cloudstor", "ringfree_keep", "ringfree_nfs", "vz")
+OURS = {path.stem for path in (PROJECT / "_states").glob("*.py")}
 
 
 def highstate(node, test=False, sls=None):

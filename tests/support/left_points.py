@@ -7,7 +7,7 @@ POINTS = {
     "stopped": ("cloudstor.synced", {}),
     "owned by the share": ("vz.containers_configured", {}),
     "conf share mounted": ("vz.running", {"first": True}),
-    "started": ("vz.load_normal", {}),
+    "started": ("ringfree_start.load_normal", {}),
     "committed": ("ringfree_nfs.variables", {"mounted": True}),
 }
 

@@ -36,7 +36,7 @@ COMMON = {
 COMMON |= {"reload_modules", "reload_grains", "reload_pillar", "umask", "runas"} | REQUISITES
 #: Functions that an SLS may call while it is rendered: they only read, the pillar for the most part.
 READS = {
-    "cloudstor.settings",
+    "ringfree_settings.get",
     "ringfree_asked.words",
     "ringfree_keep.store",
     "ringfree_nfs.fstab",

@@ -87,8 +87,8 @@ class Case:
 
 def revert_module():
     """The product's module of the way back, by itself."""
-    path = PROJECT / "_modules" / "ringfree_revert.py"
-    spec = importlib.util.spec_from_file_location("ringfree_revert_for_its_names", path)
+    path = PROJECT / "_modules" / "ringfree_rollback.py"
+    spec = importlib.util.spec_from_file_location("ringfree_rollback_for_its_names", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -99,7 +99,7 @@ def sub_steps():
     module = revert_module()
     shares = {name: {"mount": f"/{name}"} for name in ("private", "root", "conf")}
     module.__salt__ = {
-        "cloudstor.settings": lambda: {"shares": shares},
+        "ringfree_settings.get": lambda: {"shares": shares},
         "vz.conf_dir": lambda: "/conf",
         "vz.conf_path": lambda: "/vz.conf",
     }

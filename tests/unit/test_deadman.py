@@ -33,14 +33,12 @@ def test_before_the_deadline_the_script_starts_nothing(tmp_path):
 def test_after_the_deadline_it_fires_and_passes_the_exit_code_on(tmp_path):
     code, said = run_script(tmp_path, time.time() - 1)
     assert code == 3
-    assert (
-        said
-        == f"--local --config-dir={tmp_path} --saltfile={tmp_path}/Saltfile --log-level=warning ringfree_deadman.fire\n"
-    )
+    own = f"--local --config-dir={tmp_path} --saltfile={tmp_path}/Saltfile"
+    assert said == f"{own} --log-level=warning ringfree_rollback.fire\n"
 
 
 def test_a_rehearsal_says_that_it_is_one(tmp_path):
-    assert run_script(tmp_path, 0, rehearsal=True)[1].endswith("ringfree_deadman.fire test=True\n")
+    assert run_script(tmp_path, 0, rehearsal=True)[1].endswith("ringfree_rollback.fire test=True\n")
 
 
 @pytest.mark.parametrize("path", ["/a b", "/a;b", "/$(x)", "/a\nb", "a", "", "/a'b", "/a%b"])

@@ -19,7 +19,7 @@ AS_ROOT = pytest.mark.skipif(
     os.geteuid() != 0, reason="only root can be another user, or in another namespace"
 )
 #: What used to make a node look busy.
-WORDS = ("ringfree_deadman.fire", "rsync", "-a", "/vz/private/101/", "x")
+WORDS = ("ringfree_rollback.fire", "rsync", "-a", "/vz/private/101/", "x")
 SLEEP = "while :; do sleep 0.1; done"
 
 

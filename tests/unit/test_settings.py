@@ -29,7 +29,7 @@ MASTER = {
 }
 MINION = {
     **HARMFUL,
-    "disable_modules": [["service"], ["vz"], ["ringfree_revert"]],
+    "disable_modules": [["service"], ["vz"], ["ringfree_rollback"]],
     "disable_states": [["file"], ["cloudstor"]],
     "file_client": ["local"],
     "module_executors": [["splay", "direct_call"], ["sudo"]],

@@ -1,6 +1,6 @@
 #!jinja|yaml
 # On the monitoring host: quiet for the time of a migration.
-{%- set monitoring = salt['cloudstor.settings']().monitoring %}
+{%- set monitoring = salt['ringfree_settings.get']().monitoring %}
 
 Monitoring is silent:
   ringfree_monitoring.silent:

@@ -16,17 +16,29 @@ import functools
 import logging
 import os
 import shutil
+import signal
 import time
 
+import salt.utils.json
+import salt.utils.minion
 from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
 
-__virtualname__ = "ringfree_revert"
+__virtualname__ = "ringfree_rollback"
 
 CHANGED = "/var/lib/ringfree/changed"
 FSTAB = "/etc/fstab"
-COMMANDS = "/run/ringfree/commands"
+#: Who brings the node back by itself, because its deadline has passed, says so here.
+AT_WORK = "/run/ringfree/deadman"
+#: What has to be there for that, besides the files themselves.
+NEEDED = (
+    "ringfree_journal.state",
+    "ringfree_rollback.revert",
+    "ringfree_nfs.unmount",
+    "vz.start",
+    "service.restart",
+)
 #: vz's init script adds this line to vz.conf by itself (etc/init.d/vz-redhat.in of vzctl 4.11.1, line 514).
 ADDED_BY_VZ = b"SKIP_SYSCTL_SETUP=yes\n"
 GUARD, UNGUARD = "nothing starts by itself", "containers can start by themselves"
@@ -85,7 +97,7 @@ def revert(data=None):
 
     .. code-block:: bash
 
-        salt node001 ringfree_revert.revert
+        salt node001 ringfree_rollback.revert
     """
     fault = __utils__["ringfree_pillar.word"]("data", data)["fault"]
     if fault:
@@ -93,7 +105,7 @@ def revert(data=None):
     if not _is_open():
         return []
     _must_not_fire()
-    wanted = data or _begun_with() or __salt__["cloudstor.settings"]()["rollback"]["data"]
+    wanted = data or _begun_with() or __salt__["ringfree_settings.get"]()["rollback"]["data"]
     __salt__["ringfree_run.hold"]("the way back")
     try:
         _must_have_homes()
@@ -104,7 +116,7 @@ def revert(data=None):
 
 
 def _must_not_fire():
-    beside = __salt__["ringfree_deadman.firing"]()
+    beside = __salt__["ringfree_run.firing"]()
     if beside:
         raise CommandExecutionError(
             f"the dead-man brings this node back just now (process {', '.join(map(str, beside))}); wait for its end"
@@ -115,36 +127,36 @@ def _revert(wanted):
     """Every sub-step, and the state of the node that comes of them."""
     dead = _or_else(_is_dead, lambda: False)
     on_share = _or_else(lambda: _live_on_share(dead), _moved)
-    state = __salt__["cloudstor.state"]()
+    state = __salt__["ringfree_journal.state"]()
     if state == "nfs":
         _must_have_a_home()
-        __salt__["cloudstor.settle"]("in_flight")
+        __salt__["ringfree_journal.set_state"]("in_flight")
     # In the middle of a migration it is known what they had before that.
     looks = state == "nfs" and not dead
     if looks:
         _look_at_containers()
     if state == "local":
-        __salt__["cloudstor.remember"]("left", _as_fact(__salt__["ringfree_owner.left"]()))
+        __salt__["ringfree_journal.remember"]("left", _as_fact(__salt__["ringfree_owner.left"]()))
     # A journal that cannot be written keeps nobody down; that it was not is said at the end.
-    _or_else(lambda: __salt__["cloudstor.mark"]("revert", "intent", note=wanted), lambda: None)
+    _or_else(lambda: __salt__["ringfree_journal.mark"]("revert", "intent", note=wanted), lambda: None)
     written_to = _or_else(lambda: _written_to(on_share), lambda: on_share)
     done = [_attempt(*step) for step in _steps(wanted, dead, on_share, written_to, looks)]
     done.append(_attempt(NOTED, lambda: _settle(list(done)), "the same rollback"))
-    if done[-1]["ok"] and __salt__["cloudstor.state"]() == "local":
+    if done[-1]["ok"] and __salt__["ringfree_journal.state"]() == "local":
         done.append(_attempt(DISARM, _disarm, "salt-call ringfree_deadman.disarm"))
     return done
 
 
 def _settle(done):
     """How far the way back has come, and where the node is by that."""
-    __salt__["cloudstor.mark"]("revert", "done")
+    __salt__["ringfree_journal.mark"]("revert", "done")
     if all(step["ok"] or step["what"] in OWN for step in done):
-        __salt__["cloudstor.mark"]("revert", "verified")
+        __salt__["ringfree_journal.mark"]("revert", "verified")
     if all(step["ok"] for step in done if step["what"] in ESSENTIAL):
-        __salt__["cloudstor.settle"]("local")
+        __salt__["ringfree_journal.set_state"]("local")
         # Not before: a way back that is cut short, and typed again, must know what not to bring home.
         __salt__["ringfree_owner.unlist"](__salt__["ringfree_owner.void"]())
-    return __salt__["cloudstor.state"]()
+    return __salt__["ringfree_journal.state"]()
 
 
 def _or_else(act, instead):
@@ -158,14 +170,14 @@ def _or_else(act, instead):
 
 def _begun_with():
     """A way back that copies back goes on to do so: the local copies may be overwritten by half."""
-    begun = __salt__["cloudstor.journal"]()["steps"].get("revert", {})
+    begun = __salt__["ringfree_journal.read"]()["steps"].get("revert", {})
     is_open = "verified" not in begun or _left_before()
     return "sync_back" if begun.get("note") == "sync_back" and is_open else None
 
 
 def _is_open():
     """Whether there is a migration to undo, or something that an earlier way back could not do."""
-    found = __salt__["cloudstor.journal"]()
+    found = __salt__["ringfree_journal.read"]()
     whole = found["state"] == "local" and "verified" in found["steps"].get("revert", {"verified": None})
     return not whole or bool(_left_before())
 
@@ -182,7 +194,7 @@ def _look_at_containers():
 
 def _steps(wanted, dead, on_share, written_to, looks):
     """The sub-steps in order: what, function, and what to type when it fails, or a function that says so by then."""
-    shares = __salt__["cloudstor.settings"]()["shares"]
+    shares = __salt__["ringfree_settings.get"]()["shares"]
     conf, vz_conf = __salt__["vz.conf_dir"](), __salt__["vz.conf_path"]()
     umount = f"umount {shares['conf']['mount']} {shares['root']['mount']} {shares['private']['mount']}"
     unlisted = _unlisted(on_share)
@@ -203,7 +215,7 @@ def _steps(wanted, dead, on_share, written_to, looks):
             (
                 BACK,
                 lambda: _sync_back(written_to, not_back, left),
-                "salt-call ringfree_revert.bring_home CTID",
+                "salt-call ringfree_rollback.bring_home CTID",
             )
         )
     else:
@@ -240,22 +252,22 @@ def _steps(wanted, dead, on_share, written_to, looks):
             lambda: _list_late(unlisted, not_back),
             lambda: f"the same rollback; to do without the lists: {_claim_by_hand(unlisted, not_back)}",
         ),
-        (LEFT, lambda: _say_left(left), "salt-call ringfree_revert.bring_home CTID"),
+        (LEFT, lambda: _say_left(left), "salt-call ringfree_rollback.bring_home CTID"),
     ]
 
 
 def _attempt(what, act, command):
     """Do one sub-step; no failure, also none that nobody thought of, keeps the next one from being tried."""
     try:
-        __salt__["cloudstor.tell"](what, "intent")
+        __salt__["ringfree_journal.announce"](what, "intent")
         detail = act()
     except Exception as error:
         said = _said(error, what)
-        __salt__["cloudstor.tell"](what, "failed", note=said)
+        __salt__["ringfree_journal.announce"](what, "failed", note=said)
         typed = command if isinstance(command, str) else _or_else(command, lambda: "the same rollback")
         return {"what": what, "ok": False, "detail": said, "command": typed}
     text = detail if isinstance(detail, str) else ""
-    __salt__["cloudstor.tell"](what, "verified", note=text or None)
+    __salt__["ringfree_journal.announce"](what, "verified", note=text or None)
     return {"what": what, "ok": True, "detail": text, "command": ""}
 
 
@@ -286,8 +298,8 @@ def bring_home(ctid, data="sync_back"):
 
     .. code-block:: bash
 
-        salt node001 ringfree_revert.bring_home 101
-        salt node001 ringfree_revert.bring_home 101 data=discard
+        salt node001 ringfree_rollback.bring_home 101
+        salt node001 ringfree_rollback.bring_home 101 data=discard
     """
     fault = __utils__["ringfree_pillar.word"]("data", data)["fault"]
     if fault or data is None:
@@ -301,7 +313,7 @@ def bring_home(ctid, data="sync_back"):
                 f"container {ctid} is none that a way back left down. Nothing was changed. "
                 f"{__salt__['cloudstor.whereabouts']()}"
             )
-        up = __salt__["cloudstor.up"]([ctid])
+        up = __salt__["vz.running_or_mounted"]([ctid])
         if up:
             raise CommandExecutionError(f"container {ctid} {up[ctid]}. Nothing was changed.")
         told = _let_home(ctid, data) if ctid in __salt__["ringfree_owner.live_on_nfs"]() else []
@@ -312,7 +324,7 @@ def bring_home(ctid, data="sync_back"):
 
 def _let_home(ctid, data):
     """The local copy of a container becomes its live one: copied back, or as it is; returns sentences."""
-    known = homes([ctid])
+    known = __salt__["ringfree_snapshot.local_areas"]([ctid])
     home = _home(ctid, known)
     if not os.path.isdir(home):
         raise CommandExecutionError("; ".join(__salt__["ringfree_cleanup.whereabouts"]([ctid])))
@@ -323,17 +335,17 @@ def _let_home(ctid, data):
         told.append("It is copied back.")
     elif why := _mixture(ctid, home):
         raise CommandExecutionError(f"container {ctid} stays down: {why}")
-    __salt__["cloudstor.mark"]("revert", "intent", container=ctid)
+    __salt__["ringfree_journal.mark"]("revert", "intent", container=ctid)
     try:
         __salt__["ringfree_owner.claim"]([ctid], "local")
     except CommandExecutionError as error:
         # Known here all the same; the same rollback tells the share, once it answers.
-        __salt__["cloudstor.mark"]("revert", "intent", note=data)
+        __salt__["ringfree_journal.mark"]("revert", "intent", note=data)
         told.append(
             f"The share could not be told: {error}. Type on the node: salt-call ringfree_owner.claim '[{ctid}]' local."
         )
-    kept = __salt__["cloudstor.journal"]()["facts"].get("left", {})
-    __salt__["cloudstor.remember"](
+    kept = __salt__["ringfree_journal.read"]()["facts"].get("left", {})
+    __salt__["ringfree_journal.remember"](
         "left", {**kept, str(ctid): "its data is home, and it was not started yet"}
     )
     __salt__["ringfree_owner.unlist"]([ctid])
@@ -343,17 +355,17 @@ def _let_home(ctid, data):
 def _start_left(ctid):
     """Start a container that is home; with the last one that was fenced the fence goes."""
     fenced = __salt__["ringfree_owner.live_on_nfs"]()
-    if __salt__["cloudstor.node"]() not in fenced.values():
+    if __opts__["id"] not in fenced.values():
         __salt__["ringfree_guard.unfence"](
             keep=_or_else(lambda: list(__salt__["ringfree_snapshot.confs"]()), list)
         )
-    kept = __salt__["cloudstor.journal"]()["facts"].get("left", {})
+    kept = __salt__["ringfree_journal.read"]()["facts"].get("left", {})
     done = __salt__["ringfree_start.in_order"]([ctid], go_on=True, on_step=_note)
     if done["faults"]:
         why = f"it does not start from its local copy: {'; '.join(done['faults'])}"
-        __salt__["cloudstor.remember"]("left", {**kept, str(ctid): why})
+        __salt__["ringfree_journal.remember"]("left", {**kept, str(ctid): why})
         raise CommandExecutionError(" ".join(__salt__["ringfree_owner.told_left"]({ctid: why})))
-    __salt__["cloudstor.remember"]("left", {key: why for key, why in kept.items() if key != str(ctid)})
+    __salt__["ringfree_journal.remember"]("left", {key: why for key, why in kept.items() if key != str(ctid)})
     if not __salt__["ringfree_owner.left"]():
         _forget_left()
     silent = done["silent"].get(ctid)
@@ -364,10 +376,10 @@ def _start_left(ctid):
 
 def _forget_left():
     """What the dead-man could not do is done by now, as far as it was about containers that it left."""
-    fact = __salt__["cloudstor.journal"]()["facts"].get("deadman")
+    fact = __salt__["ringfree_journal.read"]()["facts"].get("deadman")
     if fact and fact.get("not_done"):
         still = [text for text in fact["not_done"] if not text.startswith(tuple(f"{what}: " for what in OWN))]
-        __salt__["cloudstor.remember"]("deadman", {**fact, "not_done": still})
+        __salt__["ringfree_journal.remember"]("deadman", {**fact, "not_done": still})
 
 
 def plan():
@@ -380,19 +392,19 @@ def plan():
 
     .. code-block:: bash
 
-        salt node001 ringfree_revert.plan
+        salt node001 ringfree_rollback.plan
     """
     if not _is_open():
         return {}
     _must_have_homes()
-    now, gone = __salt__["cloudstor.state"](), _destroyed()
+    now, gone = __salt__["ringfree_journal.state"](), _destroyed()
     if now == "nfs" and not __salt__["ringfree_owner.list_fault"]():
         _must_have_a_home(gone)
     if now == "local":
         left = {str(ctid): {"old": "down", "new": "home"} for ctid in _left_before()}
         return {"way back": {"old": "not everything was done", "new": "complete"}, **left}
     changes = {"state": {"old": now, "new": "local"}}
-    fault = __salt__["cloudstor.reached"]("snapshot") and __salt__["ringfree_snapshot.fault"]()
+    fault = __salt__["ringfree_journal.reached"]("snapshot") and __salt__["ringfree_snapshot.fault"]()
     if fault:
         changes["snapshot"] = {"old": fault, "new": "not used: paths are set back to what the journal knows"}
     damaged = __salt__["ringfree_owner.list_fault"]()
@@ -420,7 +432,7 @@ def _live_on_share(dead):
     """The containers whose live copy is on the share: its own records say so, or, when it is silent, the journal."""
     with contextlib.suppress(CommandExecutionError):
         if not dead:  # over an ssh connection that stood before, asking it would take a minute
-            known, mine = __salt__["ringfree_owner.note"](), __salt__["cloudstor.node"]()
+            known, mine = __salt__["ringfree_owner.note"](), __opts__["id"]
             return [ctid for ctid, owner in known.items() if (owner["node"], owner["store"]) == (mine, "nfs")]
     return _moved()
 
@@ -432,7 +444,7 @@ def _moved():
 
 def _must_have_a_home(gone=()):
     """Raise when the node owns containers on the share that were never local: they could not come along."""
-    mine, void = __salt__["cloudstor.node"](), __salt__["ringfree_owner.void"]()
+    mine, void = __opts__["id"], __salt__["ringfree_owner.void"]()
     moved = [ctid for ctid in __salt__["vz.manifest"]() or [] if ctid not in void]
     homeless = [
         ctid
@@ -453,8 +465,8 @@ def _written_to(on_share):
     return [
         ctid
         for ctid in on_share
-        if __utils__["ringfree_journal.reached"](__salt__["cloudstor.journal"](), "start", "intent", ctid)
-        and not __salt__["cloudstor.went_home"](ctid)
+        if __utils__["ringfree_journal.reached"](__salt__["ringfree_journal.read"](), "start", "intent", ctid)
+        and not __salt__["ringfree_journal.restarted_locally"](ctid)
     ]
 
 
@@ -463,8 +475,8 @@ def _unlisted(on_share):
     return [
         ctid
         for ctid in on_share
-        if __utils__["ringfree_journal.reached"](__salt__["cloudstor.journal"](), "start", "intent", ctid)
-        and __salt__["cloudstor.went_home"](ctid)
+        if __utils__["ringfree_journal.reached"](__salt__["ringfree_journal.read"](), "start", "intent", ctid)
+        and __salt__["ringfree_journal.restarted_locally"](ctid)
     ]
 
 
@@ -473,7 +485,7 @@ def _guard():
     try:
         __salt__["vz.changes"]({"DISABLED": "yes"})
     except CommandExecutionError as error:
-        if not __salt__["cloudstor.reached"]("snapshot"):
+        if not __salt__["ringfree_journal.reached"]("snapshot"):
             return f"{error}. The migration had not changed it, and it is left as it is"
         return _vz_conf_whole(error, __salt__["ringfree_snapshot.vz_conf"]())
     __salt__["vz.configure"]({"DISABLED": "yes"})
@@ -532,7 +544,7 @@ def _stop(data, dead, looks):
     mounted = [share["source"] for share in __salt__["ringfree_nfs.in_use"]().values() if share["source"]]
     if dead and mounted and data == "discard":
         return __salt__["ringfree_failover.end_by_force"](mounted[0].partition(":")[0], lazily=False)
-    there, wanted = _there(), __salt__["cloudstor.settings"]()["stop"]
+    there, wanted = _there(), __salt__["ringfree_settings.get"]()["stop"]
     if looks:
         _look_at_containers()
     mended = _or_else(lambda: _mend_confs(there), list)
@@ -548,7 +560,7 @@ def _mend_confs(ctids):
     """
     if ctids:
         __salt__["vz.must_answer"]()
-    paths, mended = __utils__["ringfree_pillar.store_paths"](__salt__["cloudstor.settings"]()), []
+    paths, mended = __utils__["ringfree_pillar.store_paths"](__salt__["ringfree_settings.get"]()), []
     for ctid in ctids:
         path, wanted = (
             __salt__["vz.conf_path"](ctid),
@@ -584,13 +596,13 @@ def _is_dead():
             return False
         # Half a minute goes by here with containers down: whoever watches sees why.
         note = f"{', '.join(silent)}: silent, asked {turn} of {ASKED} times"
-        __salt__["cloudstor.tell"](SHARES_ANSWER, "failed", note=note)
+        __salt__["ringfree_journal.announce"](SHARES_ANSWER, "failed", note=note)
     return True
 
 
 def _there():
     """The containers of the manifest that are mounted from the share: mountinfo answers when the SAN does not."""
-    shares, table = __salt__["cloudstor.settings"]()["shares"], __salt__["vz.mounts"]()
+    shares, table = __salt__["ringfree_settings.get"]()["shares"], __salt__["vz.mounts"]()
     private, roots = (
         __utils__["ringfree_mounts.real_path"](table, shares[name]["mount"]) for name in ("private", "root")
     )
@@ -598,46 +610,13 @@ def _there():
     return [ctid for ctid in __salt__["vz.manifest"]() or [] if f"{roots}/{ctid}" in used]
 
 
-def homes(ctids):
-    """
-    Where containers were before the migration: their local private areas, by the confs of the snapshot.
-
-    Where a way back may do without the snapshot, and it cannot be used, the journal is asked.
-
-    ctids
-        List of ids; those that had no conf then are left out.
-
-    Returns a dictionary: container id to path, or to ``None`` where its conf named none.  Raises CommandExecutionError
-    when it is not known.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt node001 ringfree_revert.homes '[101, 102]'
-    """
-    try:
-        before, above = __salt__["ringfree_snapshot.confs"](), __salt__["ringfree_snapshot.vz_conf"]()
-    except CommandExecutionError:
-        known = __salt__["ringfree_snapshot.homes"]()
-        if not known or not __salt__["ringfree_snapshot.dispensable"]():
-            raise
-        return {ctid: known[ctid] for ctid in ctids if ctid in known}
-    datas = {ctid: before.get(f"{ctid}.conf", {}).get("data") for ctid in ctids}
-    return {
-        ctid: __utils__["ringfree_conf.effective"](ctid, above, data)["private"]
-        for ctid, data in datas.items()
-        if data is not None
-    }
-
-
 def _must_have_homes():
     """A committed node does not begin its way back when there is nothing left to start a container from."""
-    if __salt__["cloudstor.state"]() != "nfs":
+    if __salt__["ringfree_journal.state"]() != "nfs":
         return
     nothing = "Nothing was stopped and nothing was changed"
     try:
-        known = homes(__salt__["vz.manifest"]() or [])
+        known = __salt__["ringfree_snapshot.local_areas"](__salt__["vz.manifest"]() or [])
     except CommandExecutionError as error:
         raise CommandExecutionError(f"{error}. {nothing}") from error
     gone = [ctid for ctid, home in known.items() if not os.path.isdir(home or "")]
@@ -693,7 +672,7 @@ def keep_lists(ctids, late=None):
 
     .. code-block:: bash
 
-        salt node001 ringfree_revert.keep_lists '[101]'
+        salt node001 ringfree_rollback.keep_lists '[101]'
     """
     return _or_raise(*_keep_lists(ctids, ctids if late is None else late))
 
@@ -704,7 +683,7 @@ def _keep_lists(ctids, late, dead=False):
 
     Without the SAN the others are not asked for, which would keep containers down for longer.
     """
-    counts, faults, known = [], {}, homes(ctids)
+    counts, faults, known = [], {}, __salt__["ringfree_snapshot.local_areas"](ctids)
     folder = os.path.join(CHANGED, time.strftime("%Y%m%d-%H%M%S"))
     __utils__["ringfree_files.folder"](CHANGED)
     for ctid in ctids:
@@ -733,7 +712,7 @@ def _or_raise(text, faults):
 
 
 def _home(ctid, known):
-    """Where a container was before, by :py:func:`homes`."""
+    """Where a container was before, by :py:func:`ringfree_snapshot.local_areas`."""
     if not known.get(ctid):
         raise CommandExecutionError(f"the conf of before names no private area of container {ctid}")
     return known[ctid]
@@ -741,7 +720,7 @@ def _home(ctid, known):
 
 def _store_answers():
     """Whether the SAN shows the store just now: a copy that fails then has a reason of its own."""
-    export = __salt__["cloudstor.settings"]()["shares"]["private"]["export"]
+    export = __salt__["ringfree_settings.get"]()["shares"]["private"]["export"]
     return _or_else(lambda: ".ringfree" in __salt__["ringfree_san.names"](export), lambda: False)
 
 
@@ -753,7 +732,10 @@ def _sync_back(ctids, not_back, left):
     """
     # Whatever happens here: none of them starts before it is copied back.
     not_back.update(dict.fromkeys(ctids, WAITS))
-    stamp, known = time.strftime("%Y%m%d-%H%M%S"), homes(ctids) if ctids else {}
+    stamp, known = (
+        time.strftime("%Y%m%d-%H%M%S"),
+        __salt__["ringfree_snapshot.local_areas"](ctids) if ctids else {},
+    )
     began = time.monotonic()
     faults = _copy_back(ctids, known, stamp, not_back)
     answers = bool(faults) and _store_answers()
@@ -796,7 +778,7 @@ def _copy_back(ctids, known, stamp, not_back):
 def _whole(ctids, not_back, left):
     """What an earlier way back overwrote by half is neither the old copy nor the new one."""
     not_back.update(dict.fromkeys(ctids, "whether its local copy is whole is not known"))
-    known, faults = homes(ctids) if ctids else {}, {}
+    known, faults = __salt__["ringfree_snapshot.local_areas"](ctids) if ctids else {}, {}
     for ctid in ctids:
         try:
             why = _mixture(ctid, _home(ctid, known))
@@ -820,7 +802,7 @@ def _mixture(ctid, private):
 
 def _vz_conf():
     """The very bytes of before, plus the guard; where somebody else changed the file too, only our keys go back."""
-    if not __salt__["cloudstor.reached"]("snapshot"):
+    if not __salt__["ringfree_journal.reached"]("snapshot"):
         return "nothing to put back"
     try:
         before = __salt__["ringfree_snapshot.vz_conf"]()
@@ -841,7 +823,7 @@ def _vz_conf_by_edit(before):
     now = __utils__["ringfree_conf.remove"](data, ["DISABLED"])
     if not now:
         raise ValueError("it was emptied")
-    paths = __utils__["ringfree_pillar.store_paths"](__salt__["cloudstor.settings"]())
+    paths = __utils__["ringfree_pillar.store_paths"](__salt__["ringfree_settings.get"]())
     ours = __utils__["ringfree_conf.edit"](before, paths)
     added = b"" if now in (before, ours) else ADDED_BY_VZ
     if now not in (before + added, ours + added):
@@ -877,7 +859,7 @@ def _vz_alone():
 
 def _restart():
     """vz reads its vz.conf again; only while nothing runs and nothing can start."""
-    if not __salt__["cloudstor.reached"]("vz_restart", "intent"):
+    if not __salt__["ringfree_journal.reached"]("vz_restart", "intent"):
         return "nothing to read again"
     up = __salt__["vz.running"]()
     if up:
@@ -921,8 +903,8 @@ def _confs(not_back):
         raise CommandExecutionError(
             "the conf directory is still the share: the confs of every node would be overwritten"
         )
-    if not __salt__["cloudstor.reached"]("snapshot"):
-        if __salt__["cloudstor.state"]() == "local":
+    if not __salt__["ringfree_journal.reached"]("snapshot"):
+        if __salt__["ringfree_journal.state"]() == "local":
             _fence(not_back, _confs_before())
         return "nothing to put back"
     try:
@@ -1009,7 +991,7 @@ def _confs_by_keys(folder, why, not_back):
 
 def _given():
     """The confs that do not lead home again: of containers that belong to another node by now, or were destroyed."""
-    mine = __salt__["cloudstor.node"]()
+    mine = __opts__["id"]
     others = [ctid for ctid, owner in __salt__["ringfree_owner.live_on_nfs"]().items() if owner != mine]
     return [f"{ctid}.conf" for ctid in [*others, *__salt__["ringfree_owner.void"]()]]
 
@@ -1049,7 +1031,7 @@ def _claim(ctids, not_back):
     Not of what still runs from NFS, was not copied back, or has a conf that still leads there.
     """
     home = _to_bring_home()
-    there = {*__salt__["cloudstor.on_nfs"](), *not_back, *_astray({*ctids, *home})}
+    there = {*__salt__["ringfree_nfs.containers"](), *not_back, *_astray({*ctids, *home})}
     # First what the node knows by itself: it goes home also when the share cannot be told.
     __salt__["ringfree_owner.unlist"]([ctid for ctid in home if ctid not in there])
     back = [ctid for ctid in ctids if ctid not in there]
@@ -1110,7 +1092,7 @@ def _start_again(ctids, left, silent):
 def _note(ctid, phase, _):
     if phase != "verified":  # noted for all of them, in a sub-step of its own
         # A journal that cannot be written keeps no container down.
-        _or_else(lambda: __salt__["cloudstor.mark"]("revert", phase, container=ctid), lambda: None)
+        _or_else(lambda: __salt__["ringfree_journal.mark"]("revert", phase, container=ctid), lambda: None)
 
 
 def _answer(silent):
@@ -1119,10 +1101,10 @@ def _answer(silent):
     again.
     """
     up = set(__salt__["vz.running"]())
-    checks = __salt__["cloudstor.checks"]([ctid for ctid in _manifest() if ctid in up])
+    checks = __salt__["ringfree_start.checks"]([ctid for ctid in _manifest() if ctid in up])
     again = {ctid: checks.pop(ctid) for ctid in list(checks) if ctid in silent}
     faults = []
-    for wanted, wait in ((checks, __salt__["cloudstor.settings"]()["start"]["answer"]), (again, 0)):
+    for wanted, wait in ((checks, __salt__["ringfree_settings.get"]()["start"]["answer"]), (again, 0)):
         try:
             __salt__["vz.wait_healthy"](wanted, wait, None, __salt__["ringfree_fingerprint.lacking"])
         except CommandExecutionError as error:
@@ -1145,7 +1127,7 @@ def fstab(test=False):
 
     .. code-block:: bash
 
-        salt node001 ringfree_revert.fstab test=True
+        salt node001 ringfree_rollback.fstab test=True
     """
     data = __utils__["ringfree_files.read"](FSTAB) or b""
     try:
@@ -1173,10 +1155,10 @@ def _unguard(not_back, left):
             f"containers {', '.join(waits)} would boot from an old copy; the guard stays"
         )
     _must_lead_home(_to_bring_home(), "the guard stays")
-    __salt__["cloudstor.remember"]("left", _as_fact(left))
+    __salt__["ringfree_journal.remember"]("left", _as_fact(left))
     # From here on anybody may start them: what is on the share is old, whoever could not be told.
     for ctid in _written_to([ctid for ctid in _to_bring_home() if ctid not in not_back]):
-        __salt__["cloudstor.mark"]("revert", "intent", container=ctid)
+        __salt__["ringfree_journal.mark"]("revert", "intent", container=ctid)
     try:
         __salt__["ringfree_guard.unguard"]()
     except CommandExecutionError:
@@ -1203,14 +1185,14 @@ def _say_left(left):
     fenced = __salt__["ringfree_owner.live_on_nfs"]()
     for ctid in [ctid for ctid in left if ctid in fenced]:
         left[ctid] += _or_else(functools.partial(_cause, ctid), str)
-    kept = __salt__["cloudstor.journal"]()["facts"].get("left", {})
-    __salt__["cloudstor.remember"]("left", {**kept, **_as_fact(left)})
+    kept = __salt__["ringfree_journal.read"]()["facts"].get("left", {})
+    __salt__["ringfree_journal.remember"]("left", {**kept, **_as_fact(left)})
     raise CommandExecutionError(" ".join(__salt__["ringfree_owner.told_left"](left)))
 
 
 def _cause(ctid):
     """What in the local copy of a container keeps others from replacing it."""
-    home = homes([ctid])[ctid]
+    home = __salt__["ringfree_snapshot.local_areas"]([ctid])[ctid]
     found = __utils__["ringfree_tree.obstacles"](__salt__["ringfree_nfs.scan"](home, AGAIN))
     return "".join(f"; its local copy {sentence}" for sentence in found)
 
@@ -1227,7 +1209,7 @@ def _manifest():
 
 def _to_bring_home():
     """The same, but of a node that is home only what was left: what else is down there was stopped on purpose."""
-    if __salt__["cloudstor.state"]() != "local":
+    if __salt__["ringfree_journal.state"]() != "local":
         return _manifest()
     left = __salt__["ringfree_owner.left"]()
     return [ctid for ctid in __salt__["vz.manifest"]() or [] if ctid in left]
@@ -1237,15 +1219,16 @@ def _began(step, phase):
     """
     Whether a step of the migration that is undone here had come as far as a phase.
 
-    Not cloudstor.reached, for which nothing counts on a node that is home: not everything may have been done there.
+    Not ringfree_journal.reached, for which nothing counts on a node that is home: not everything may have been done
+    there.
     """
-    return __utils__["ringfree_journal.reached"](__salt__["cloudstor.journal"](), step, phase)
+    return __utils__["ringfree_journal.reached"](__salt__["ringfree_journal.read"](), step, phase)
 
 
 def _astray(ctids):
     """The containers whose confs still lead to the share."""
     areas = {ctid: __salt__["vz.config"](ctid)["private"] for ctid in ctids}
-    shared = __salt__["cloudstor.on_share"](areas.values())
+    shared = __salt__["ringfree_nfs.on_share"](areas.values())
     return [ctid for ctid, area in areas.items() if not area or area in shared]
 
 
@@ -1258,41 +1241,132 @@ def _must_lead_home(ctids, then):
         )
 
 
-def busy():
+def fire(test=False):
     """
-    Commands of an earlier job that still run on this node: copies, calls of vzctl, and the dead-man when it fires.
+    Bring this node back if it is in flight and its deadline has passed.  The scheduler calls this.
 
-    A job of Salt that was killed, or that the master gave up on, leaves them behind.  They are known by the records
-    that were written when they began.
+    What still works on the node gets ``ringfree:rollback:idle`` seconds to end, and is ended then; a rollback that is
+    under way is left to its work.
 
-    Returns a dictionary: process id to command.
+    test : False
+        Change nothing; prove that everything the way back needs can be loaded, in a report beside the configuration.
+
+    Returns text.  Raises CommandExecutionError when the node is not wholly back, and the next tick tries again; and
+    when another one is at work already.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt node001 ringfree_revert.busy
+        salt-call --local --config-dir=/var/lib/ringfree/deadman ringfree_rollback.fire
     """
-    left = __utils__["ringfree_process.commands"](COMMANDS)
-    return {
-        **{pid: work["command"] for pid, work in left.items()},
-        **__salt__["ringfree_deadman.firing"](),
-    }
+    if test:
+        return _report()
+    # Before anything is looked at: whoever commits looks for this at the end of a job that shows by then.
+    beside = __salt__["ringfree_run.take"](AT_WORK, "ringfree_rollback.fire")
+    if beside:
+        raise CommandExecutionError(f"the dead-man is at work already, as process {beside['pid']}")
+    try:
+        return _fire()
+    finally:
+        __utils__["ringfree_process.release"](AT_WORK)
 
 
-def end_busy():
-    """
-    End the copies that an earlier job left behind; calls of vzctl, and a dead-man that fires, end by themselves.
+def _fire():
+    due = _due()
+    if not due:
+        return "nothing to do"
+    note = {"fired": time.time(), "deadline": due["deadline"]}
+    try:
+        _wait_for_rest(due["cachedir"])
+        # What ended meanwhile may have been the commit.
+        if not _due():
+            return "nothing to do"
+        left = _go_back(note)
+    except (CommandExecutionError, OSError) as error:
+        left = [str(error)]
+    except Exception as error:
+        # Also what nobody thought of: the node says that it is not back, and the next tick tries again.
+        log.exception("the dead-man could not bring this node back")
+        left = [f"{type(error).__name__}: {error}"]
+    back = __salt__["ringfree_journal.state"]() == "local"
+    __salt__["ringfree_journal.remember"]("deadman", {**note, "ok": back, "not_done": left})
+    if not back:
+        raise CommandExecutionError("the node is not back, the next try follows: " + "; ".join(left))
+    # With the dead-man its copies of the modules are gone: nothing that was not loaded yet can be called any more.
+    return f"{__opts__['id']} is back on local storage"
 
-    Returns what still runs afterwards, as :py:func:`busy` does.
 
-    CLI Example:
+def _due():
+    """The record when its time has come; a node that rests needs none."""
+    kept = __salt__["ringfree_deadman.record"]()
+    if kept and time.time() >= kept["deadline"]:
+        __salt__["cloudstor.recover_journal"]()
+    now = __salt__["ringfree_journal.state"]()
+    if now != "in_flight":
+        log.warning("the node is on %s storage: the dead-man disarms itself", now)
+        __salt__["ringfree_deadman.disarm"]()
+        return None
+    return kept if kept and time.time() >= kept["deadline"] else None
 
-    .. code-block:: bash
 
-        salt node001 ringfree_revert.end_busy
-    """
-    for work in __utils__["ringfree_process.commands"](COMMANDS).values():
-        if work["program"] == "rsync":
-            __utils__["ringfree_process.end"](work)
-    return busy()
+def _wait_for_rest(cachedir):
+    """Nothing works on the node any more: no states of the minion, no command of an earlier job."""
+    wanted = __salt__["ringfree_settings.get"]()
+    end = time.monotonic() + wanted["rollback"]["idle"]
+    known = {job["pid"] for job in _jobs(cachedir)}
+    # A call of vzctl whose job is dead has nobody else who ends it at its deadline.
+    give_up = end + max(wanted["stop"]["deadline"], wanted["start"]["deadline"])
+    while True:
+        # A highstate that begins after this leaves a node in flight alone.
+        jobs = [job for job in _jobs(cachedir) if job["pid"] in known or "ringfree." in repr(job.get("arg"))]
+        left = __salt__["ringfree_run.busy"]()
+        if not jobs and not left:
+            return
+        way_back = any("ringfree.rollback" in repr(job.get("arg")) for job in jobs)
+        if time.monotonic() > end and not way_back:
+            for pid in [job["pid"] for job in jobs]:
+                _kill(pid)
+            __salt__["ringfree_run.end_busy"]()
+        if time.monotonic() > give_up:
+            for pid in left if not way_back else ():
+                _kill(pid)
+            raise CommandExecutionError(f"the node does not come to rest: {jobs or left}")
+        time.sleep(0.5)
+
+
+def _jobs(cachedir):
+    """The states that the minion works on; its jobs go on when it is killed."""
+    running = salt.utils.minion.running({"cachedir": cachedir, "multiprocessing": True})
+    states = [job for job in running if str(job.get("fun", "")).startswith("state.")]
+    # Salt believes any process with its name and the id of a job that was killed.
+    return [job for job in states if __utils__["ringfree_process.is_of_host"](job["pid"])]
+
+
+def _kill(pid):
+    log.warning("process %s is ended: the deadline of this node has passed", pid)
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _go_back(note):
+    """The way back; returns what could not be done.  The note comes first: what is killed here has begun."""
+    __salt__["ringfree_journal.remember"]("deadman", note)
+    steps = revert()
+    return [f"{step['what']}: {step['detail']} ({step['command']})" for step in steps if not step["ok"]]
+
+
+def _report():
+    """What a rehearsal found, in a file beside its configuration."""
+    faults = [f"{function} is missing" for function in NEEDED if function not in __salt__]
+    said = {"node": __opts__["id"], "state": "unknown", "faults": faults}
+    try:
+        said["state"] = __salt__["ringfree_journal.state"]()
+        __salt__["ringfree_settings.get"]()
+    except (CommandExecutionError, KeyError) as error:
+        faults.append(str(error))
+    path = os.path.join(os.path.dirname(__opts__["conf_file"]), "report.json")
+    __utils__["ringfree_files.write"](path, salt.utils.json.dumps(said, ensure_ascii=True).encode(), 0o600)
+    return "; ".join(faults) or "everything is there"
