@@ -124,6 +124,13 @@ def test_h43_it_stays_down_and_its_command_brings_it_home_later(left, reason):
     assert is_wholly_home(left, voicemail=True)
 
 
+def test_h43_the_command_of_before_works_and_says_what_it_is_called_now(left):
+    left.go_back()
+    said = call(left, "ringfree_revert.bring_home", 101)
+    assert "is called ringfree_rollback.bring_home now" in said
+    assert is_wholly_home(left, voicemail=True)
+
+
 def test_h43_a_reason_that_lasts_keeps_it_down(left):
     left.go_back()
     left.rule("rsync.101", OWN_REASONS["too many deletions"])

@@ -20,7 +20,7 @@ LAYERS = (
     ("ringfree_scripts",),
     ("ringfree_confs",),
     ("ringfree_rollback", "ringfree_writes"),
-    ("ringfree_keep", "ringfree_preflight"),
+    ("ringfree_keep", "ringfree_preflight", "ringfree_revert"),
 )
 LAYER_OF = {module: number for number, names in enumerate(LAYERS) for module in names}
 MODULES = {path.stem: path for path in (PROJECT / "_modules").glob("*.py")}
