@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-rest sweep acceptance lint bench format lab clean venv set-up
+.PHONY: help demo test test-all test-rest sweep acceptance lint bench format docs lab clean venv set-up
 
 PYTEST := .venv/bin/python -m pytest
 
@@ -57,6 +57,9 @@ lint: venv ## formatting and style of Python, YAML, SLS and shell
 format: venv ## put Python files into their form
 	.venv/bin/ruff format . $$($(call with_shebang,python3))
 	.venv/bin/ruff check --fix . $$($(call with_shebang,python3))
+
+docs: venv ## make docs/pillar.md and docs/reference.md out of what they are about
+	.venv/bin/python docs/generate
 
 bench: set-up ## figures about the migration, as ratios
 	@lab/bench
