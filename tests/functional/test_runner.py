@@ -7,6 +7,7 @@ import gc
 import hashlib
 import inspect
 import json
+import logging
 import os
 import re
 import shutil
@@ -1616,3 +1617,31 @@ def test_a_container_that_cannot_be_moved(owned):
     assert "container 150 has no owner record" in moved_by(owned, 150, "node002")
     owned.record["node"] = "node002"
     assert moved_by(owned, 101, "node002") == [("ringfree_owner.take", ["node002"], [101])]
+
+
+# --- what Salt adds ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("logger", "noise"),
+    [
+        ("salt.runner", "unclosed Runner <salt.runner.Runner object at 0x7f>; call ``destroy()``"),
+        (
+            "salt.minion",
+            "unclosed MasterMinion <salt.minion.MasterMinion object at 0x7f>; call ``destroy()``",
+        ),
+        (
+            "salt.loaded.int.output.highstate",
+            "Data passed to highstate outputter is not a valid highstate return: {}",
+        ),
+        ("salt.state", "{'return': {'Error': 'Preflight found 5 reasons'}}"),
+    ],
+)
+def test_what_is_nobodys_fault_is_not_said_and_all_else_is(master, caplog, logger, noise):
+    """The runner is loaded, which is when its filters are set."""
+    with caplog.at_level("WARNING", logger=logger):
+        logging.getLogger(logger).warning("%s", noise)
+        logging.getLogger(logger).error("a fault: %s", noise)
+    assert [record.getMessage() for record in caplog.records if record.name == logger] == [
+        f"a fault: {noise}"
+    ]

@@ -158,6 +158,8 @@ def test_h25_a_node_whose_telephones_are_silent_on_nfs_goes_back_by_itself(faile
         assert text in failed.run.err, str(failed.run)
     assert failed.faults == []
     assert all("ActiveState=active" in unit for unit in failed.monitoring)
+    noise = ("unclosed ", "not a valid highstate return", "{'return'")
+    assert [line for line in failed.run.err.splitlines() if any(word in line for word in noise)] == []
 
 
 def test_presync_copies_and_moves_nothing(lab, before, presynced):
