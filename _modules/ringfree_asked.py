@@ -60,6 +60,29 @@ def words(sls, pillar):
     }
 
 
+def plan(nodes):
+    """
+    The dry run of a migration, on the master: what ``salt-run ringfree.plan`` says.
+
+    A step that runs a runner says under ``test=True`` only that it would.
+
+    nodes
+        List of nodes.
+
+    Returns ``{"text": text, "fit": True or False}``; without ``fit`` the text says why the nodes would not move.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call ringfree_asked.plan '["node001"]'
+    """
+    found = __salt__["saltutil.runner"]("ringfree.plan", kwarg={"nodes": nodes, "raises": False})
+    if isinstance(found, str):
+        return {"text": found, "fit": True}
+    return {"text": str(found.get("Error", found) if isinstance(found, dict) else found), "fit": False}
+
+
 def _faults_of_master():
     """Where the master's configuration bends what requisites and results mean no step of an orchestration holds."""
     test = __opts__.get("test") and salt.config.master_config(__opts__["conf_file"])["test"]

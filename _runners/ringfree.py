@@ -1215,12 +1215,15 @@ def _unit_files(service):
 
 
 @_checks_arguments()
-def plan(nodes=None):
+def plan(nodes=None, raises=True):
     """
     The dry run: preflight, then what every step of the migration would change on every node.  Changes nothing.
 
     nodes : None
         List of nodes; ``None`` for all of the pillar.
+
+    raises : True
+        Whether findings are an exception, or a dictionary with ``Error`` (for orchestrations).
 
     Returns text.  Raises CommandExecutionError when preflight finds reasons not to migrate.
 

@@ -3,9 +3,12 @@
 # Moves the nodes of the pillar (or pillar='{"nodes": ["node001"]}') to NFS: the first one alone, then in batches.
 # With pillar='{"deadline": "04:30"}' all is over by then: moved, or back on local storage.
 # Runs again: continues where it stopped, and finds nothing to do on nodes that are on NFS.
+# With test=True it says what it would do, as `salt-run ringfree.plan` does, and changes nothing.
 {%- from 'orch/asked.jinja' import asked with context %}
 {%- if asked.faults %}
 {%- include 'orch/refused.jinja' %}
+{%- elif opts['test'] %}
+{%- include 'orch/planned.jinja' %}
 {%- else %}
 {%- set nodes = asked.nodes %}
 {%- set minions = nodes + [asked.monitor] if asked.monitor and asked.monitor not in nodes else nodes %}

@@ -8,7 +8,7 @@ import time
 import checker
 import local_side
 import pytest
-from fleet_under_test import Gate, Overlay, Run, migrate, pids, start
+from fleet_under_test import Gate, Overlay, Run, changed, everything, migrate, pids, start
 from lab_client import wait_for
 
 FLEET = {"nodes": 2, "cts": 3}
@@ -56,6 +56,16 @@ def by_then(seconds):
 def at_home(lab, node, before):
     """Assert that a node is on local storage as before."""
     assert local_side.faults(lab, node, before[node]) == []
+
+
+def test_under_test_true_it_says_the_plan_and_changes_nothing(lab, before):
+    """On a node that is fit to move; test_refusals.py has one that is not."""
+    then = everything(lab, NODES)
+    run = start(lab, "test=True", 'pillar={"nodes": ["node001"]}')
+    assert run.wait() == 0, run.err
+    for text in ("node001:", "change     The containers are stopped", "VE_PRIVATE"):
+        assert text in run.out
+    assert changed(then, everything(lab, NODES)) == []
 
 
 def test_h20_without_time_for_the_way_back_nothing_begins(lab, before):

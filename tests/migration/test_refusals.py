@@ -191,6 +191,8 @@ def with_findings(lab, overlay):
         overlay.write("node001", ("- PBX", "- Nobody"), ("revnat beta:", "Nobody at all:"))
         outcome = refused(lab)
         outcome.flagless = flagless
+        outcome.dry = lab.start("salt-run", "state.orch", "migrate", "test=True")
+        outcome.dry.wait()
         return outcome
     finally:
         overlay.restore()
@@ -212,6 +214,17 @@ def test_unknown_names_are_named(with_findings):
         with_findings,
         "ringfree:containers:priority: 'Nobody' is no container of this node",
         "ringfree:containers:exempt: 'Nobody at all' is no container of this node",
+    )
+
+
+def test_under_test_true_it_says_the_same(with_findings):
+    dry = with_findings.dry
+    assert dry.wait() == 1, dry.err
+    findings = with_findings.run.err.split("Preflight found ", 1)[1].split("\n[")[0]
+    assert "Preflight found" in dry.out and all(
+        line.split(": ")[1] in dry.out
+        for line in findings.splitlines()
+        if line.startswith(f"  {NODE}: pillar")
     )
 
 

@@ -38,6 +38,7 @@ COMMON |= {"reload_modules", "reload_grains", "reload_pillar", "umask", "runas"}
 READS = {
     "ringfree_settings.get",
     "ringfree_asked.words",
+    "ringfree_asked.plan",
     "ringfree_keep.store",
     "ringfree_nfs.fstab",
     "config.get",
