@@ -153,7 +153,8 @@ def must_answer(path=None):
     """
     Raise CommandExecutionError when a path is on a share that does not answer.
 
-    Whoever reads there then, this job or vzctl, hangs in the kernel until the SAN is back.
+    Whoever reads there then, this job or vzctl, hangs in the kernel until the SAN is back.  Where it dies right after
+    it has answered, a job that hangs ends itself (``_utils/ringfree_hang.py``).
 
     path : None
         The path; ``None`` for the conf directory.
@@ -170,11 +171,12 @@ def must_answer(path=None):
     mount = __utils__["ringfree_mounts.covering"](
         table, __utils__["ringfree_mounts.real_path"](table, path or CONF_DIR)
     )
-    if (
-        mount
-        and __utils__["ringfree_mounts.is_nfs"](mount)
-        and not _answers(mount["source"], mount["mountpoint"])
-    ):
+    if not mount or not __utils__["ringfree_mounts.is_nfs"](mount):
+        return
+    # A minion that works without processes of its own for jobs would end itself; preflight names it.
+    if __opts__.get("multiprocessing", True):
+        __utils__["ringfree_hang.watch"]()
+    if not _answers(mount["source"], mount["mountpoint"]):
         raise CommandExecutionError(
             f"{mount['source']}, which is mounted on {mount['mountpoint']}, does not answer: nothing can be known or "
             f"done about the containers until the SAN is back"

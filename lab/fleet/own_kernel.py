@@ -123,8 +123,8 @@ def boot(place, host, cgroup, keeper, artefacts):
         if started.poll() is not None or time.monotonic() - begun > PATIENCE:
             raise LabError(f"{host.name} does not come up; see {place / 'console'}")
         time.sleep(0.5)
-    # One connection for all commands that follow: the guest takes a second to make one. The socket of the last one, whose
-    # guest has lost its power, would be in its way.
+    # One connection for all commands that follow: the guest takes a second to make one. The socket of the last one,
+    # whose guest has lost its power, would be in its way.
     (place / "way-in").unlink(missing_ok=True)
     kept = [*_ssh(place), "-o", "ControlMaster=yes", "-o", "ControlPersist=yes", "-N", "-f", "guest"]
     _in_cgroup(cgroup, _entering(place, keeper, kept))

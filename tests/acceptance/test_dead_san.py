@@ -4,11 +4,13 @@ The tests stand in the order of the story; no part of them sees anything but wha
 /proc say."""
 
 import json
+import signal
 import time
 
 import checker
 import pytest
 from drift import highstate, unlike
+from fleet_under_test import looks
 from kernel_fleet import CTIDS, FLEET, HOME, NODE, at_home, declare, migrated, orchestrate, stand_in, told
 
 assert FLEET  # what the fixture `lab` brings up
@@ -66,7 +68,9 @@ def test_nothing_is_told_to_a_san_whose_packets_are_lost(lab, before):
     """Somebody stands in the conf share, somebody in the store, a container writes all the time: they come home."""
     standing = [stand_in(lab, place) for place in (CONFS, STORE)]
     lab.on(NODE, "vzctl", "exec", "101", WRITER)
+    assert looks(lab, NODE, STORE)[0] == 0
     lab.must("fault", "packets-dropped", "san1")
+    assert looks(lab, NODE, STORE)[0] == 128 + signal.SIGKILL, "a job that was about to look ends itself"
     said = rolled_back(lab)
     assert f"held by process {standing[0]} (sleep)" in said
     assert f"{STORE} is still mounted" in said and f"In use by process {standing[1]} (sleep)" in said

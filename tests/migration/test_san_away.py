@@ -3,11 +3,12 @@
 The tests stand in the order of the night."""
 
 import json
+import signal
 
 import checker
 import local_side
 import pytest
-from fleet_under_test import Gate, Overlay, Run, start
+from fleet_under_test import Gate, Overlay, Run, looks, start
 from lab_client import wait_for
 
 FLEET = {"nodes": 1, "cts": 3}
@@ -95,10 +96,16 @@ def test_the_san_dies_under_containers_that_start_from_it(lab, before, away):
 
 
 def test_back_from_a_share_that_hangs_under_running_containers(lab, before, away):
-    """H13: days after the commit the SAN dies for good, and a rollback by hand brings the telephones back."""
+    """
+    H13: days after the commit the SAN dies for good, and a rollback by hand brings the telephones back.
+
+    A job that was about to look at the share ends itself.
+    """
     run = Run(start(lab))
     assert run.code == 0, str(run)
+    assert looks(lab, NODE, "/vz/nfsprivate")[0] == 0
     away()
+    assert looks(lab, NODE, "/vz/nfsprivate")[0] == 128 + signal.SIGKILL
     command = lab.start("salt-run", "state.orch", "rollback", "pillar=" + json.dumps({"nodes": [NODE]}))
     assert command.wait() == 1, command.err
     assert f"{NODE} is back on local storage, 3 of 3 containers answer." in command.err, command.err

@@ -132,6 +132,22 @@ def minion_answers(lab, node):
     wait_for(lambda: f'"{node}": true' in lab.salt(*ping)[1], f"the minion of {node}", 180)
 
 
+#: A job of ours that looks at a share, with less patience than a real one.
+LOOK = """
+import os, sys
+sys.path.insert(0, "/var/cache/salt/minion/extmods/utils")
+import ringfree_hang
+ringfree_hang.LONGEST, ringfree_hang.EVERY = 5, 0.5
+ringfree_hang.watch()
+print(os.listdir(sys.argv[1]))
+"""
+
+
+def looks(lab, node, path):
+    """What becomes of a job of ours that looks at a path: its exit code and what it said."""
+    return lab.try_on(node, "python3", "-I", "-c", LOOK, path, patience=120)
+
+
 def pids(lab, node):
     """Container id to the identity of its first process."""
     return {
