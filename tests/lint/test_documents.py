@@ -68,7 +68,12 @@ def headings(path):
     return {re.sub(r"[^\w -]", "", line.lower()).strip().replace(" ", "-") for line in lines}
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(CHECKOUT)))
+@pytest.mark.parametrize(
+    "path",
+    # CHANGELOG.md says what is gone.
+    [path for path in DOCUMENTS if path.name != "CHANGELOG.md"],
+    ids=lambda path: str(path.relative_to(CHECKOUT)),
+)
 def test_every_function_that_is_named_is_there(path):
     named = {f"{module}.{name}" for module, name in NAME.findall(path.read_text()) if name not in FILES}
     assert sorted(named - functions()) == []
