@@ -182,7 +182,7 @@ def status():
 
 
 def _deadman(now, fact):
-    """When the node goes back by itself, and what the dead-man did."""
+    """When the node goes back by itself, and what the dead man's switch did."""
     sentences = [__utils__["ringfree_deadman.told"](fact, now, time.time())]
     if now == "in_flight":
         sentences.append(_armed())
@@ -198,7 +198,7 @@ def _armed():
         return (
             ""
             if not __salt__["ringfree_journal.reached"]("deadman", "intent")
-            else "It does not go back by itself: no dead-man is armed."
+            else "It does not go back by itself: no dead man's switch is armed."
         )
     at = __utils__["ringfree_deadman.clock"](kept["deadline"], time.time())
     if kept["fault"]:

@@ -183,7 +183,7 @@ def _busy():
     if held and held["pid"] != os.getpid():
         return f"'{held['what']}' works on it as process {held['pid']}"
     if __salt__["ringfree_deadman.armed"]() is not None:
-        return "its dead-man is armed"
+        return "its dead man's switch is armed"
     work = __salt__["ringfree_run.busy"]()
     return f"it still works on {'; '.join(work.values())}" if work else None
 

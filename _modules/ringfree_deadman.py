@@ -1,5 +1,5 @@
 """
-The dead-man: a node in flight that nobody commits in time goes back to local storage by itself.
+The dead man's switch: a node in flight that nobody commits in time goes back to local storage by itself.
 
 It is armed before the first container stops and disarmed by the commit, or by a way back.  It needs no master and no
 minion, and survives a reboot: systemd or cron starts a ``salt-call`` of its own, with copies of our modules and of the
@@ -59,7 +59,7 @@ def arm(deadline):
         Seconds since the epoch.
 
     Returns what :py:func:`armed` returns.  Raises CommandExecutionError when the trigger does not stand, or when the
-    dead-man is at work just now.
+    dead man's switch is at work just now.
 
     CLI Example:
 
@@ -78,7 +78,7 @@ def arm(deadline):
 
 def disarm():
     """
-    Call the dead-man off: trigger first, then its folder.
+    Call the dead man's switch off: trigger first, then its folder.
 
     Returns True when anything was there.  Raises CommandExecutionError when the trigger still stands afterwards.
 
@@ -111,7 +111,7 @@ def armed():
 
 def record():
     """
-    What the dead-man was armed with.
+    What the dead man's switch was armed with.
 
     Returns ``{"version", "deadline": seconds since the epoch, "since", "scheduler", "cachedir"}``, or ``None`` when
     none is armed.  Raises CommandExecutionError for a damaged record.
@@ -142,7 +142,7 @@ def _must_not_fire():
     beside = __salt__["ringfree_run.firing"]()
     if beside:
         raise CommandExecutionError(
-            f"the dead-man brings {__opts__['id']} back to local storage just now (process "
+            f"the dead man's switch brings {__opts__['id']} back to local storage just now (process "
             f"{', '.join(map(str, beside))}); wait for its end: 'salt {__opts__['id']} cloudstor.whereabouts'"
         )
 
@@ -154,7 +154,7 @@ def _fill(folder, deadline, rehearsal=False):
     """Everything that a salt-call without master and minion needs."""
     salt_call = salt.utils.path.which("salt-call")
     if not salt_call:
-        raise CommandExecutionError("salt-call is not installed on the node; the dead-man needs it")
+        raise CommandExecutionError("salt-call is not installed on the node; the dead man's switch needs it")
     for path in (folder, f"{folder}/pillar", f"{folder}/extmods", f"{folder}/files"):
         __utils__["ringfree_files.folder"](path)
     for name in ("lock", "said", "log"):  # what cron, the shell and Salt would make for everybody to read
@@ -215,7 +215,7 @@ def _install(scheduler, name, folder, units):
 
 def _fail(said):
     raise CommandExecutionError(
-        f"The dead-man is not armed: {said} No container was stopped for it. When the cause is gone, "
+        f"The dead man's switch is not armed: {said} No container was stopped for it. When the cause is gone, "
         f"'salt-run state.orch migrate' continues."
     )
 
@@ -248,7 +248,7 @@ def _cron_fault():
 
 def traces():
     """
-    What there is of a dead-man on this node, armed or left over.
+    What there is of a dead man's switch on this node, armed or left over.
 
     Returns a list of paths.
 
@@ -296,8 +296,8 @@ def _remove(name, folder, units):
 
 def _forget(name):
     """systemd knows nothing of the units any more; what it says is proof."""
-    # The dead-man's own service runs this: read again, it would be one without KillMode=process, and its end would end
-    # everything that is left of it. Without that systemd forgets it when it has ended.
+    # The service of the dead man's switch runs this: read again, it would be one without KillMode=process, and its end
+    # would end everything that is left of it. Without that systemd forgets it when it has ended.
     reload = [] if __opts__.get("ringfree_deadman") else [["daemon-reload"]]
     for words in (*reload, ["reset-failed", f"{name}.timer", f"{name}.service"]):
         __utils__["ringfree_command.run"](["systemctl", *words], deadline=DEADLINE)
@@ -316,7 +316,7 @@ def _forget(name):
 
 def rehearse():
     """
-    Prove the dead-man's path: the scheduler starts a rehearsal that loads everything without the master.
+    Prove the path of the dead man's switch: the scheduler starts a rehearsal that loads everything without the master.
 
     Changes nothing that lasts.
 
@@ -343,10 +343,10 @@ def rehearse():
         or said["state"] != __salt__["ringfree_journal.state"]()
     ):
         raise CommandExecutionError(
-            f"the rehearsal of the dead-man would not have brought this node back: "
+            f"the rehearsal of the dead man's switch would not have brought this node back: "
             f"{'; '.join(said['faults']) or said}"
         )
-    return f"the dead-man was rehearsed by {scheduler} in {time.monotonic() - started:.0f} s"
+    return f"the dead man's switch was rehearsed by {scheduler} in {time.monotonic() - started:.0f} s"
 
 
 def _clear_rehearsal():
@@ -366,7 +366,7 @@ def _wait_for_report(scheduler):
     said = (__utils__["ringfree_files.read"](f"{REHEARSAL_FOLDER}/said") or b"").decode("utf-8", "replace")
     last = " / ".join(line.strip() for line in said.splitlines()[-3:] if line.strip())
     raise CommandExecutionError(
-        f"the rehearsal of the dead-man, started by {scheduler}, told nothing within "
+        f"the rehearsal of the dead man's switch, started by {scheduler}, told nothing within "
         f"{PROOF - max(0, end - time.monotonic()):.0f} s: {last or 'it was never started'}"
     )
 

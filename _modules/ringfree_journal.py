@@ -172,7 +172,7 @@ def announce(step, phase, container=None, note=None):
         return
     try:
         sent = __salt__["event.send"](f"ringfree/progress/{__opts__['id']}", data)
-        # The dead-man tells a minion that may be dead, and each try then takes a second in which containers are down.
+        # The dead man's switch tells a minion that may be dead; each try then takes a second while containers are down.
         __context__[NOBODY_LISTENS] = not sent and "ringfree_deadman" in __opts__
     except Exception:  # pylint: disable=broad-except
         log.warning("the master could not be told about %s %s", step, phase, exc_info=True)

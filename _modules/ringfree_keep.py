@@ -180,7 +180,7 @@ def modes(test=False):
 
 def deadman(test=False):
     """
-    No dead-man: a node at rest needs none, and what a commit or a way back that was killed has left is taken away.
+    No dead man's switch: a node at rest needs none; what a commit or a way back that was killed has left is taken away.
 
     test : False
         Only say what would change.
@@ -194,7 +194,7 @@ def deadman(test=False):
         salt node001 ringfree_keep.deadman test=True
     """
     if __salt__["ringfree_run.firing"]():
-        return _found(notes=["the dead-man ends its work just now"])
+        return _found(notes=["the dead man's switch ends its work just now"])
     if not __salt__["ringfree_deadman.traces"]():
         return _found()
     if not test:

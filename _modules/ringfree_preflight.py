@@ -453,7 +453,7 @@ def _check_deadman(report):
     """Nothing brings the node back just now, and what would do so is proved to work here."""
     if __salt__["ringfree_run.firing"]():
         report["findings"].append(
-            "the dead-man brings this node back to local storage just now: wait for its end"
+            "the dead man's switch brings this node back to local storage just now: wait for its end"
         )
         return
     __salt__["ringfree_deadman.armed"]()

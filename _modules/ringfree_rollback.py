@@ -50,7 +50,7 @@ BACK, CLAIM = "what was written on NFS is copied back", "the share knows that th
 WHOLE = "no local copy is overwritten by half"
 VZ_CONF, CONFS = "vz.conf is as before", "the confs are as before"
 UNMOUNT = "the shares are unmounted"
-DISARM = "the dead-man is disarmed"
+DISARM = "the dead man's switch is disarmed"
 LEFT = "every container is home"
 NOTED = "the journal says so"
 SHARES_ANSWER = "the shares answer"
@@ -119,7 +119,8 @@ def _must_not_fire():
     beside = __salt__["ringfree_run.firing"]()
     if beside:
         raise CommandExecutionError(
-            f"the dead-man brings this node back just now (process {', '.join(map(str, beside))}); wait for its end"
+            f"the dead man's switch brings this node back just now (process {', '.join(map(str, beside))}); wait for "
+            f"its end"
         )
 
 
@@ -281,7 +282,7 @@ def _said(error, what):
 
 def bring_home(ctid, data="sync_back"):
     """
-    End the way back of a container that a rollback, or the dead-man, left down; the node is home and stays as it is.
+    End the way back of a container that a rollback, or the dead man's switch, left down; the node is home and stays so.
 
     ctid
         The container's id.
@@ -375,7 +376,7 @@ def _start_left(ctid):
 
 
 def _forget_left():
-    """What the dead-man could not do is done by now, as far as it was about containers that it left."""
+    """What the dead man's switch could not do is done by now, as far as it was about containers that it left."""
     fact = __salt__["ringfree_journal.read"]()["facts"].get("deadman")
     if fact and fact.get("not_done"):
         still = [text for text in fact["not_done"] if not text.startswith(tuple(f"{what}: " for what in OWN))]
@@ -1265,7 +1266,7 @@ def fire(test=False):
     # Before anything is looked at: whoever commits looks for this at the end of a job that shows by then.
     beside = __salt__["ringfree_run.take"](AT_WORK, "ringfree_rollback.fire")
     if beside:
-        raise CommandExecutionError(f"the dead-man is at work already, as process {beside['pid']}")
+        raise CommandExecutionError(f"the dead man's switch is at work already, as process {beside['pid']}")
     try:
         return _fire()
     finally:
@@ -1287,13 +1288,13 @@ def _fire():
         left = [str(error)]
     except Exception as error:
         # Also what nobody thought of: the node says that it is not back, and the next tick tries again.
-        log.exception("the dead-man could not bring this node back")
+        log.exception("the dead man's switch could not bring this node back")
         left = [f"{type(error).__name__}: {error}"]
     back = __salt__["ringfree_journal.state"]() == "local"
     __salt__["ringfree_journal.remember"]("deadman", {**note, "ok": back, "not_done": left})
     if not back:
         raise CommandExecutionError("the node is not back, the next try follows: " + "; ".join(left))
-    # With the dead-man its copies of the modules are gone: nothing that was not loaded yet can be called any more.
+    # With the dead man's switch its copies of the modules are gone: what was not loaded yet cannot be called any more.
     return f"{__opts__['id']} is back on local storage"
 
 
@@ -1304,7 +1305,7 @@ def _due():
         __salt__["cloudstor.recover_journal"]()
     now = __salt__["ringfree_journal.state"]()
     if now != "in_flight":
-        log.warning("the node is on %s storage: the dead-man disarms itself", now)
+        log.warning("the node is on %s storage: the dead man's switch disarms itself", now)
         __salt__["ringfree_deadman.disarm"]()
         return None
     return kept if kept and time.time() >= kept["deadline"] else None

@@ -256,7 +256,7 @@ def release():
 
 def busy():
     """
-    Commands of an earlier job that still run on this node: copies, calls of vzctl, and the dead-man when it fires.
+    Commands of an earlier job that still run on this node: copies, calls of vzctl, a dead man's switch that fires.
 
     A job of Salt that was killed, or that the master gave up on, leaves them behind.  They are known by the records
     that were written when they began.
@@ -278,7 +278,7 @@ def busy():
 
 def end_busy():
     """
-    End the copies that an earlier job left behind; calls of vzctl, and a dead-man that fires, end by themselves.
+    End the copies that an earlier job left behind; calls of vzctl and a dead man's switch that fires end by themselves.
 
     Returns what still runs afterwards, as :py:func:`busy` does.
 
@@ -296,7 +296,7 @@ def end_busy():
 
 def firing():
     """
-    Whether the dead-man is at work just now, in another process.
+    Whether the dead man's switch is at work just now, in another process.
 
     Returns a dictionary: process id to what it does; an empty one when none is.
 

@@ -196,7 +196,9 @@ def committed(name):
             raise CommandExecutionError("not committed: " + "; ".join(faults))
         # One that starts to fire from here on waits for the end of this state, and finds the node committed.
         if __salt__["ringfree_run.firing"]():
-            raise CommandExecutionError("not committed: the deadline has passed and the dead-man works")
+            raise CommandExecutionError(
+                "not committed: the deadline has passed and the dead man's switch works"
+            )
         __salt__["ringfree_journal.mark"]("commit", "intent")
         __salt__["ringfree_guard.unguard"]()
         __salt__["ringfree_journal.mark"]("commit", "verified")
@@ -209,14 +211,14 @@ def committed(name):
 
 
 def _disarmed(ret):
-    """A node on NFS has no dead-man; a commit that was killed may have left it."""
+    """A node on NFS has no dead man's switch; a commit that was killed may have left it."""
     if __salt__["ringfree_deadman.armed"]() is None:
         return ret.end("The node is on NFS.")
     ret["changes"] = {"deadman": {"old": "armed", "new": None}}
     if __opts__["test"]:
-        return ret.end("The node is on NFS; its dead-man would be disarmed.", None)
+        return ret.end("The node is on NFS; its dead man's switch would be disarmed.", None)
     __salt__["ringfree_deadman.disarm"]()
-    return ret.end("The node is on NFS; its dead-man was disarmed.")
+    return ret.end("The node is on NFS; its dead man's switch was disarmed.")
 
 
 # --- a node that boots, and who may start what ------------------------------------------------------------------------

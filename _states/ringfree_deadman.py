@@ -1,5 +1,5 @@
 """
-States of the dead-man: a node that nobody commits in time goes back by itself.
+States of the dead man's switch: a node that nobody commits in time goes back by itself.
 
 Each one probes, says under ``test=True`` exactly what it would do, acts, and reads back.
 """
@@ -62,7 +62,7 @@ def armed(name, seconds):
         __salt__["ringfree_journal.mark"]("deadman", "intent")
         kept = __salt__["ringfree_deadman.arm"](time.time() + seconds)
         if not kept or kept["fault"]:
-            raise CommandExecutionError(f"the dead-man was armed and does not read so: {kept}")
+            raise CommandExecutionError(f"the dead man's switch was armed and does not read so: {kept}")
         at = _clock(kept["deadline"])
         __salt__["ringfree_journal.mark"]("deadman", "verified", note=f"at {at}, by {kept['scheduler']}")
         return ret.end(f"The node goes back by itself at {at} unless it is committed before.")

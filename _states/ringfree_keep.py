@@ -118,7 +118,7 @@ def modes(name):
 
 def deadman(name):
     """
-    Nothing is left of a dead-man.
+    Nothing is left of a dead man's switch.
 
     name
         A sentence for people.

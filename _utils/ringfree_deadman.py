@@ -1,5 +1,5 @@
 """
-The texts of the dead-man: unit files, cron line, script, configuration of its own ``salt-call``, and its record.
+The texts of the dead man's switch: unit files, cron line, script, configuration of its own ``salt-call``, its record.
 
 Only numbers, and paths that were checked, get into a text that a shell or systemd reads.
 """
@@ -253,7 +253,7 @@ def clock(seconds, now):
 
 def told(fact, state, now):
     """
-    What a dead-man that fired did, in a sentence.
+    What a dead man's switch that fired did, in a sentence.
 
     fact
         What it noted in the journal: ``fired``, ``deadline`` and, once it had ended, ``ok`` and ``not_done``.
@@ -277,7 +277,9 @@ def told(fact, state, now):
         filter(lambda word: isinstance(word, str), not_done if isinstance(not_done, list) else [])
     )
     if state == "local":
-        return f"The dead-man brought it back at {at} {why}." + (f" Not done: {left}." if left else "")
+        return f"The dead man's switch brought it back at {at} {why}." + (
+            f" Not done: {left}." if left else ""
+        )
     if "ok" not in fact:
-        return f"The dead-man began to bring it back at {at} {why}."
-    return f"The dead-man could not bring it back at {at} and tries again: {left}."
+        return f"The dead man's switch began to bring it back at {at} {why}."
+    return f"The dead man's switch could not bring it back at {at} and tries again: {left}."

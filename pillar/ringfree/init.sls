@@ -136,7 +136,7 @@ ringfree:
     # What containers wrote on NFS: discard (the local copies of the stop start as they are; the list of changed files and
     # the copies on the SAN stay) or sync_back (copied to local storage first; what that replaces is kept beside it).
     data: discard
-    # Seconds that a rollback, or the dead-man, waits for whatever still runs on the node, before it ends that.
+    # Seconds that a rollback, or the dead man's switch, waits for whatever still runs on the node, before it ends that.
     idle: 60
 
   # What 'salt-run state.orch cleanup' takes away on the nodes, once a migration is long done.

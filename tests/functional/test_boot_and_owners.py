@@ -13,9 +13,9 @@ AWAY = "echo 'mount.nfs: Connection timed out' >&2; exit 32"
 
 
 def preflight(node):
-    """A look at a node whose dead-man is known to work."""
+    """A look at a node whose dead man's switch is known to work."""
     modules = node.minion().modules
-    modules["ringfree_deadman.rehearse"] = lambda: "the dead-man was rehearsed"
+    modules["ringfree_deadman.rehearse"] = lambda: "the dead man's switch was rehearsed"
     return modules["ringfree_preflight.look"]()
 
 

@@ -353,7 +353,7 @@ def test_a_node_that_is_not_committed(committed, state):
 def test_a_node_whose_dead_man_is_armed(committed):
     committed.node.minion().modules["ringfree_deadman.arm"](time.time() + 3600)
     found = committed.plan()
-    assert found["items"] == [] and "dead-man is armed" in found["left"][0]["why"]
+    assert found["items"] == [] and "dead man's switch is armed" in found["left"][0]["why"]
 
 
 def test_h18_a_node_that_somebody_else_works_on(committed):

@@ -1,4 +1,4 @@
-"""The dead-man: armed, disarmed, rehearsed, and what it does when its deadline has passed."""
+"""The dead man's switch: armed, disarmed, rehearsed, and what it does when its deadline has passed."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def deadman(fleet):
 
 @pytest.fixture(params=["systemd", "cron"])
 def scheduler(request, fleet):
-    """What starts the dead-man on the fleet's node."""
+    """What starts the dead man's switch on the fleet's node."""
     fleet.systemd = request.param == "systemd"
     fleet.services["crond"] = not fleet.systemd
     return request.param
@@ -66,7 +66,7 @@ def due(in_flight, deadman):
 
 
 def traces(node):
-    """The files of a dead-man, as far as they are there."""
+    """The files of a dead man's switch, as far as they are there."""
     places = (
         "var/deadman*",
         "etc/systemd/system/ringfree*",
@@ -260,7 +260,7 @@ def test_nothing_stops_when_it_cannot_be_armed(in_flight):
 
 
 def test_the_commit_disarms_last_of_all(in_flight):
-    """Whatever is killed before the journal says nfs, the dead-man is still there."""
+    """Whatever is killed before the journal says nfs, the dead man's switch is still there."""
     node = in_flight("cloudstor.committed")
     seen = []
     node.rule("systemctl.disable", f"cp {node.folder}/var/journal.json {node.folder}/var/then")
@@ -289,7 +289,7 @@ def test_h16_nothing_works_beside_a_dead_man_that_fires(in_flight, state):
         node.minion().modules["ringfree_deadman.disarm"]()
     result = apply(node, state, {"seconds": 60} if state == "ringfree_deadman.armed" else {})
     assert result["result"] is False
-    assert "the dead-man" in result["comment"]
+    assert "the dead man's switch" in result["comment"]
     assert journal(node)["state"] == "in_flight"
     assert node.minion().modules["ringfree_run.busy"]().keys() >= {beside}
     assert any(
@@ -392,7 +392,7 @@ def test_the_next_migration_knows_nothing_of_it(due, deadman):
     deadman("fire")
     modules = due.minion().modules
     modules["cloudstor.begin"]()
-    assert "dead-man" not in modules["cloudstor.whereabouts"]()
+    assert "dead man's switch" not in modules["cloudstor.whereabouts"]()
 
 
 @pytest.mark.parametrize("state", ["nfs", "local"])
@@ -440,7 +440,7 @@ def test_a_rollback_disarms_it(in_flight):
     node = in_flight()
     assert apply(node, "ringfree_rollback.rolled_back")["result"] is True
     assert traces(node) == []
-    assert "dead-man" not in node.minion().modules["cloudstor.whereabouts"]()
+    assert "dead man's switch" not in node.minion().modules["cloudstor.whereabouts"]()
 
 
 def test_a_rollback_that_could_not_end_leaves_it_armed(in_flight, deadman):
@@ -603,7 +603,7 @@ def fired_by_the_scheduler(node, path="$PATH"):
 def test_a_rehearsal_loads_everything_with_neither_master_nor_minion(fleet, deadman):
     fired_by_the_scheduler(fleet, path=os.environ["PATH"])
     before = fleet.tree()
-    assert "the dead-man was rehearsed by systemd" in deadman("rehearse")
+    assert "the dead man's switch was rehearsed by systemd" in deadman("rehearse")
     assert fleet.tree() == before
     assert traces(fleet) == []
 

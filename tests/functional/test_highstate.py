@@ -238,15 +238,15 @@ CORRECTED = {
         lambda node: (node.folder / "etc/ringfree/node").unlink(),
         {FENCE: {"etc/ringfree/node"}},
     ),
-    "the dead-man is armed": (
+    "the dead man's switch is armed": (
         lambda node: node.minion().modules["ringfree_deadman.arm"](4102444800),
         {DEADMAN: {"deadman"}},
     ),
-    "the dead-man left a unit": (
+    "the dead man's switch left a unit": (
         lambda node: (node.folder / "etc/systemd/system/ringfree-deadman.service").touch(),
         {DEADMAN: {"deadman"}},
     ),
-    "the dead-man left a damaged record": (
+    "the dead man's switch left a damaged record": (
         lambda node: (
             (node.folder / "var/deadman").mkdir(),
             (node.folder / "var/deadman/record.json").write_text("{"),
@@ -682,7 +682,10 @@ LEFT = {
         NO_MOUNTS,
     ),
     "our fence": (lambda node: node.minion().modules["ringfree_guard.fence"](), NO_FENCE),
-    "the dead-man": (lambda node: node.minion().modules["ringfree_deadman.arm"](4102444800), DEADMAN),
+    "the dead man's switch": (
+        lambda node: node.minion().modules["ringfree_deadman.arm"](4102444800),
+        DEADMAN,
+    ),
     "a variable": (lambda node: (node.folder / "etc/ringfree/nfsmounted").write_text("1\n"), VARIABLES),
 }
 

@@ -421,7 +421,7 @@ def test_h12_nothing_is_brought_home_beside_another_way_back_or_while_it_runs(le
         call(left, "ringfree_rollback.bring_home", 101)
     path.unlink()
     left.minion().modules["ringfree_run.firing"] = lambda: {4711: "x"}
-    with pytest.raises(CommandExecutionError, match="dead-man brings this node back just now"):
+    with pytest.raises(CommandExecutionError, match="dead man's switch brings this node back just now"):
         call(left, "ringfree_rollback.bring_home", 101)
     assert is_home_but_for_101(left)
 

@@ -33,7 +33,7 @@ def preflight(fleet, monkeypatch):
         monkeypatch.setattr(
             node.module_of("ringfree_preflight.look"), "probe", lambda share="private": fleet.exports[share]
         )
-        node.modules["ringfree_deadman.rehearse"] = lambda: "the dead-man was rehearsed"
+        node.modules["ringfree_deadman.rehearse"] = lambda: "the dead man's switch was rehearsed"
         before = fleet.tree()
         report = node.modules["ringfree_preflight.look"]()
         assert fleet.tree() == before
@@ -62,7 +62,7 @@ def test_a_node_that_is_fit(fleet, preflight):
     assert report["containers"][103]["bytes"] == 0
     assert report["need"]["inodes"] == int(3 * 4 * 1.05)
     assert report["free"] == {"bytes": 10**12, "inodes": 10**9}
-    assert report["notes"] == ["container layouts: simfs", "the dead-man was rehearsed"]
+    assert report["notes"] == ["container layouts: simfs", "the dead man's switch was rehearsed"]
 
 
 @pytest.fixture

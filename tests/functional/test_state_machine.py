@@ -171,18 +171,18 @@ class World:
         return apply(self.node, "ringfree_rollback.rolled_back", {"data": data})
 
     def record_of_dead_man(self):
-        """Where the dead-man keeps its deadline; it is there as long as it is armed."""
+        """Where the dead man's switch keeps its deadline; it is there as long as it is armed."""
         return self.node.folder / "var/deadman/record.json"
 
     def dead_man(self):
-        """The dead-man fires, and its deadline has passed by then; returns how that ended."""
+        """The dead man's switch fires, and its deadline has passed by then; returns how that ended."""
         path = self.record_of_dead_man()
         armed = path.read_text()
         path.write_text(json.dumps({**json.loads(armed), "deadline": 0}))
         try:
             return self.node.minion().modules["ringfree_rollback.fire"]()
         except CommandExecutionError as error:
-            note(f"the dead-man could not: {error}")
+            note(f"the dead man's switch could not: {error}")
             return "not back"
         finally:
             if path.exists():
@@ -322,7 +322,7 @@ class Night(RuleBasedStateMachine):
         goes_on = revert.get("note") == "sync_back" and "verified" not in revert
         self._choose("sync_back" if goes_on else "discard")
         said = self.world.moments.until(moments, self.world.dead_man)
-        event(f"a dead-man ends with {said or 'a kill'}")
+        event(f"a dead man's switch ends with {said or 'a kill'}")
         self.rested = None
         # It comes home without a SAN that is silent; what that was not told is noted, and done by a rollback.
         if said and said.endswith("is back on local storage") and not self._left_by_dead_man():
@@ -548,7 +548,7 @@ class Night(RuleBasedStateMachine):
                 self.alive[ctid] &= here
 
     def _left_by_dead_man(self):
-        """What the dead-man could not do, in its own words."""
+        """What the dead man's switch could not do, in its own words."""
         return self.world.journal()["facts"]["deadman"]["not_done"]
 
     def _is_back(self):

@@ -890,7 +890,7 @@ def test_a_migration_does_not_go_on_without_its_snapshot(moved):
     node = moved("prepared")
     flip(node.folder / ARCHIVE)
     modules = node.minion().modules
-    modules["ringfree_deadman.rehearse"] = lambda: "the dead-man was rehearsed"
+    modules["ringfree_deadman.rehearse"] = lambda: "the dead man's switch was rehearsed"
     findings = modules["ringfree_preflight.look"]()["findings"]
     assert [finding for finding in findings if "cannot be used" in finding and ARCHIVE in finding]
 

@@ -1,4 +1,4 @@
-"""The dead-man: nobody commits a node, nobody is left to bring it back, and it comes back by itself.
+"""The dead man's switch: nobody commits a node, nobody is left to bring it back, and it comes back by itself.
 
 One node; every test leaves it as the next one finds it, on local storage."""
 
@@ -19,7 +19,7 @@ NODE = "node001"
 SMALL_NODE = ("      revnat: [asterisk]\n      revnat beta: [asterisk]", "      PBX: [postfix]")
 #: By this directory sd_booted(3) knows that systemd runs.
 MARK = "/run/systemd/system"
-#: What succeeds while the dead-man is armed.
+#: What succeeds while the dead man's switch is armed.
 ARMED = {
     "systemd": ("systemctl", "is-enabled", "ringfree-deadman.timer"),
     "cron": ("test", "-f", "/etc/cron.d/ringfree-deadman"),
@@ -37,7 +37,7 @@ IOSchedulingClass=idle
 """
 #: A shell of somebody who has set it up for something else.
 SHELL = "umask 077; ulimit -Sn 900; echo 300 >/proc/self/oom_score_adj; exec nice -n 7 salt-call vz.start 101"
-#: A process that looks as if the dead-man, and a copy, were at work; the rest of the lines is for a container's init.
+#: Looks as if the dead man's switch, and a copy, were at work; the other lines are for a container's init.
 DECOY = "RINGFREE_COMMAND=1 sh -c 'while :; do sleep 1; done' rsync vzctl salt-call ringfree_rollback.fire"
 BOOT_DECOY = f'#!/bin/sh\n[ "$1" = start ] || exit 0\n{DECOY} >/dev/null 2>&1 </dev/null &\n'
 TRACES = (
@@ -64,7 +64,7 @@ def before(lab, overlay):
 
 
 def traces(lab):
-    """What there is of a dead-man on the node."""
+    """What there is of a dead man's switch on the node."""
     files = lab.on(NODE, "sh", "-c", f"ls -d {TRACES} 2>/dev/null; true").split()
     # systemd remembers one that has ended, without its file, until the last connection to the SAN is closed.
     units = "systemctl list-units --plain --no-legend 'ringfree*'"
@@ -132,7 +132,7 @@ def held(lab, scheduler="systemd"):
 
 
 def back(lab):
-    """Wait until the node says of itself that it is back, and nothing is left of the dead-man."""
+    """Wait until the node says of itself that it is back, and nothing is left of the dead man's switch."""
 
     def is_back():
         code, text = lab.try_on(NODE, "cat", "/var/lib/ringfree/journal.json")
@@ -140,7 +140,7 @@ def back(lab):
 
     wait_for(is_back, f"{NODE} to come back", 240)
     inits = pids(lab, NODE)
-    wait_for(lambda: not traces(lab), "the end of the dead-man", 60)
+    wait_for(lambda: not traces(lab), "the end of the dead man's switch", 60)
     assert pids(lab, NODE) == inits
 
 
@@ -153,7 +153,7 @@ def faults(lab, before):
 def told(lab):
     """What a person is told who asks afterwards."""
     _, said = lab.salt(NODE, "cloudstor.whereabouts")
-    assert "local storage" in said and "The dead-man brought it back at" in said
+    assert "local storage" in said and "The dead man's switch brought it back at" in said
     assert "because nobody had committed it by" in said
     assert "Not done" not in said
 
@@ -244,7 +244,7 @@ def test_h17_a_node_without_systemd_comes_back_by_cron(lab, before):
 
 
 def test_h17_the_power_fails_in_flight(lab, before):
-    """After the boot nothing starts by itself but the dead-man; the master is not asked."""
+    """After the boot nothing starts by itself but the dead man's switch; the master is not asked."""
     command = held(lab)
     lab.must("salt", NODE, "ringfree_deadman.arm", int(time.time()) + 5)
     lab.must("fault", "power-cut", NODE)
@@ -269,4 +269,4 @@ def test_h17_a_commit_leaves_nothing_of_it(lab, before, overlay):
     states = {state["__id__"]: state for state in run.states(NODE)}
     assert states["The node goes back by itself unless it is committed"]["changes"]
     _, said = lab.salt(NODE, "cloudstor.whereabouts")
-    assert "dead-man" not in said
+    assert "dead man's switch" not in said

@@ -29,7 +29,7 @@ DRIFTS = {
         "nothing is said to be mounted": ("echo 0 >/etc/ringfree/nfsmounted", VARIABLES, "nfsmounted"),
         "everybody can read the key": ("chmod 0644 /etc/ringfree/ssh/id_ed25519", SSH, "/etc/ringfree/ssh/id_ed25519"),
         "fstab has lost our lines": ("sed -i '/^# ringfree: m/,/^# ringfree: e/d' /etc/fstab", FSTAB, "diff"),
-        "the dead-man is armed": ("salt-call ringfree_deadman.arm 4102444800 >/dev/null", DEADMAN, "deadman"),
+        "the dead man's switch is armed": ("salt-call ringfree_deadman.arm 4102444800 >/dev/null", DEADMAN, "deadman"),
     },
     "by a killed commit": {
         "vz.conf leads to local disk": ("sed -i 's#/vz/nfsprivate/#/vz/private/#' vz.conf", VZ_CONF, "VE_PRIVATE"),
@@ -42,7 +42,7 @@ DRIFTS = {
         "a variable names the other SAN": ("echo 10.77.0.22 >/etc/ringfree/nfs", VARIABLES, "nfs"),
         "an address is missing": ("rm /etc/ringfree/nfsip.2", VARIABLES, "nfsip.2"),
         "fstab has other options": ("sed -i '/ nfs /s/hard/soft/' /etc/fstab", FSTAB, "diff"),
-        "the dead-man left a unit": ("touch /etc/systemd/system/ringfree-deadman.service", DEADMAN, "deadman"),
+        "the dead man's switch left a unit": ("touch /etc/systemd/system/ringfree-deadman.service", DEADMAN, "deadman"),
         "vz does not wait for its store": (f"rm {DROP_IN}", BOOT, DROP_IN),
     },
     "by a careless restore": {
@@ -54,7 +54,7 @@ DRIFTS = {
         "the fence is gone": (f"rm {PREMOUNT}", FENCE, PREMOUNT),
         "a variable is nonsense": ("echo nonsense >/etc/ringfree/nfsvzconf", VARIABLES, "nfsvzconf"),
         "fstab names the other SAN": ("sed -i s/10.77.0.21/10.77.0.22/ /etc/fstab", FSTAB, "diff"),
-        "the dead-man left half a record": (
+        "the dead man's switch left half a record": (
             "mkdir /var/lib/ringfree/deadman && echo { >/var/lib/ringfree/deadman/record.json", DEADMAN, "deadman",
         ),
         "vz waits for nothing": (f"echo '[Unit]' >{DROP_IN}", BOOT, DROP_IN),

@@ -1,4 +1,4 @@
-"""The texts of the dead-man and its record."""
+"""The texts of the dead man's switch and its record."""
 
 import json
 import subprocess
