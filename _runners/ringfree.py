@@ -10,6 +10,7 @@ What the operator types: plan, preflight, status, report, watch; and what the or
 :configuration: the pillar ``ringfree`` of the master (``pillar/ringfree/init.sls`` explains each key)
 """
 
+import atexit
 import contextvars
 import functools
 import gc
@@ -61,6 +62,10 @@ TO_THE_END = ("rollback", "failover")
 BRIEF = 15  # as ANSWER for the last question of a run, which a node that is down must not hold up
 UNTOUCHED = "Nothing was touched."
 SHOWN = 2000  # characters of a word in a line of progress
+LAST_LINES = 15  # of what is said once more when everything has ended: the end of a screen
+LAST_WORDS = (
+    "ringfree_last_words"  # what the process's main thread has them by: each loader has a runner of its own
+)
 LAST = 1 << 36  # seconds since the epoch that are no time of a run any more
 
 
@@ -229,6 +234,7 @@ def _refuse(message, raises=True):
         sys.tracebacklimit = 0
         raise CommandExecutionError(_shown(message)) from None
     _say(message)
+    _say_last(message)
     return {"Error": _shown(message)}
 
 
@@ -253,6 +259,24 @@ def _say(text):
     """A line for the terminal that runs this; stdout belongs to Salt's own output."""
     sys.stderr.write(f"{_shown(text)}\n")
     sys.stderr.flush()
+
+
+def _say_last(text):
+    """Say something once more below Salt's own output, which on a terminal has moved it away."""
+    if not sys.stdout.isatty():
+        return
+    kept = vars(threading.main_thread())
+    if LAST_WORDS not in kept:
+        kept[LAST_WORDS] = []
+        atexit.register(_say_last_words, kept[LAST_WORDS])
+    kept[LAST_WORDS] += _shown(text).splitlines()
+
+
+def _say_last_words(lines):
+    left_out = len(lines) - LAST_LINES
+    if left_out > 0:
+        lines = [*lines[: LAST_LINES - 1], f"... and {left_out + 1} lines more, above Salt's own output"]
+    _say("\n".join(["", *lines]))
 
 
 def _shown(value):
@@ -411,6 +435,7 @@ def end(nodes=None, pillar=None):
     asked = _ask(names, "cloudstor.whereabouts", timeout=BRIEF)
     for sentence in [*asked["answers"].values(), *asked["faults"]]:
         _say(f"{time.strftime('%H:%M:%S')} {sentence}")
+        _say_last(sentence)
     with salt.utils.event.get_event(
         "master", sock_dir=__opts__["sock_dir"], opts=__opts__, listen=False
     ) as bus:

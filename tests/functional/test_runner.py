@@ -1645,3 +1645,24 @@ def test_what_is_nobodys_fault_is_not_said_and_all_else_is(master, caplog, logge
     assert [record.getMessage() for record in caplog.records if record.name == logger] == [
         f"a fault: {noise}"
     ]
+
+
+def test_on_a_terminal_the_last_words_are_ours(master, monkeypatch, capsys):
+    """What was said before Salt's own output is said once more below it, as much as a screen shows."""
+    at_exit = []
+    monkeypatch.setattr("atexit.register", lambda function, *args: at_exit.append((function, args)))
+    monkeypatch.setattr(master.module, "_say", lambda text: sys.stderr.write(f"{text}\n"))
+    monkeypatch.delattr(threading.main_thread(), master.module.LAST_WORDS, raising=False)
+    master.module._say_last("nobody looks")
+    assert at_exit == []
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    master.module._refuse("Preflight found 2 reasons\n  one\n  two", raises=False)
+    master.module._say_last("node001 was not touched")
+    ((function, args),) = at_exit
+    capsys.readouterr()
+    function(*args)
+    assert capsys.readouterr().err == "\nPreflight found 2 reasons\n  one\n  two\nnode001 was not touched\n"
+    function([str(number) for number in range(100)])
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 + master.module.LAST_LINES and "86 lines more" in lines[-1]
+    monkeypatch.delattr(threading.main_thread(), master.module.LAST_WORDS)
