@@ -29,8 +29,6 @@ __virtualname__ = "ringfree_rollback"
 
 CHANGED = "/var/lib/ringfree/changed"
 FSTAB = "/etc/fstab"
-#: Who brings the node back by itself, because its deadline has passed, says so here.
-AT_WORK = "/run/ringfree/deadman"
 #: What has to be there for that, besides the files themselves.
 NEEDED = (
     "ringfree_journal.state",
@@ -1264,13 +1262,13 @@ def fire(test=False):
     if test:
         return _report()
     # Before anything is looked at: whoever commits looks for this at the end of a job that shows by then.
-    beside = __salt__["ringfree_run.take"](AT_WORK, "ringfree_rollback.fire")
+    beside = __salt__["ringfree_run.begin_firing"]()
     if beside:
         raise CommandExecutionError(f"the dead man's switch is at work already, as process {beside['pid']}")
     try:
         return _fire()
     finally:
-        __utils__["ringfree_process.release"](AT_WORK)
+        __salt__["ringfree_run.end_firing"]()
 
 
 def _fire():

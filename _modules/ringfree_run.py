@@ -1,9 +1,8 @@
 """
-What a run may still do on this node: whether it was aborted, until when it has time, whether somebody confirmed it, and
-who works on the node now.
+What a run may still do on this node: whether it was aborted, until when it has time, and who works on the node now.
 
-The master's runner says so before each part (:py:func:`cloudstor.expect`), the operator in between (:py:func:`abort`,
-:py:func:`cloudstor.confirm`); every step of a migration asks before it begins (:py:func:`leave`).
+The master's runner says so before each part (:py:func:`order`), the operator in between (:py:func:`abort`); every step
+of a migration asks before it begins (:py:func:`leave`).
 """
 
 import logging
@@ -161,9 +160,6 @@ def until():
     return _orders().get("until")
 
 
-# --- confirmation -----------------------------------------------------------------------------------------------------
-
-
 # --- who works on the node --------------------------------------------------------------------------------------------
 
 
@@ -292,6 +288,36 @@ def end_busy():
         if work["program"] == "rsync":
             __utils__["ringfree_process.end"](work)
     return busy()
+
+
+def begin_firing():
+    """
+    Say that this process brings the node back because its deadline has passed; one at a time.
+
+    Returns ``None``, or whoever does so already, as ``ringfree_run.take`` does.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_run.begin_firing
+    """
+    return take(AT_WORK, "ringfree_rollback.fire")
+
+
+def end_firing():
+    """
+    Say that this process has ended what :py:func:`begin_firing` has begun.
+
+    Returns True when it had begun it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_run.end_firing
+    """
+    return __utils__["ringfree_process.release"](AT_WORK)
 
 
 def firing():

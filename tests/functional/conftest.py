@@ -115,7 +115,6 @@ PLACES = {
     "ringfree_rollback.plan": {
         "CHANGED": "var/changed",
         "FSTAB": "etc/fstab",
-        "AT_WORK": "run/deadman",
     },
     "ringfree_cleanup.plan": {"RECORD": "var/cleanup.json", "CONSENT": "run/consent.json", "PROC": "proc"},
     "ringfree_replica.records": {"STATE_DIR": "var/replica", "RUN_DIR": "run"},
