@@ -81,7 +81,7 @@ def _state(thread):
 def _stack(thread):
     """Where in the kernel a thread waits, for the log; root may see that."""
     with contextlib.suppress(OSError):
-        return " < ".join(line.split()[-1] for line in _read(thread, "stack").splitlines()[:12])
+        return " < ".join(line.split()[1] for line in _read(thread, "stack").splitlines()[:12])
     return ""
 
 
