@@ -71,12 +71,12 @@ LAST = 1 << 36  # seconds since the epoch that are no time of a run any more
 
 #: What Salt says in or after an orchestration and is nobody's fault, or was said in plain words: logger, and how the
 #: text begins. 3008 misses a close() of its own (salt/runner.py, salt/minion.py: warn_until_close); the outputter gets
-#: the empty result of a state that changed nothing on any minion; a refusal is shown once more, as a dictionary.
+#: the empty result of a state that changed nothing on any minion; what failed is shown once more, as a dictionary.
 NOISE = {
     "salt.runner": "unclosed Runner <",
     "salt.minion": "unclosed MasterMinion <",
     "salt.loaded.int.output.highstate": "Data passed to highstate outputter is not a valid highstate return: {}",
-    "salt.state": "{'return': {'Error': ",
+    "salt.state": "{'return': {",
 }
 
 

@@ -36,14 +36,14 @@ def watch():
 
 
 def _watch():
-    since = {}
+    since, never = {}, threading.Event()
     while True:
         now = time.monotonic()
         since = {wait: since.get(wait, now) for wait in waiting()}
         for (thread, _), begun in since.items():
             if now - begun > LONGEST:
                 _end(thread)
-        time.sleep(EVERY)
+        never.wait(EVERY)
 
 
 def _end(thread):

@@ -23,7 +23,7 @@ STATE_MODULES = ("file", "test")
 OURS = re.compile(r"_(modules|states|utils|runners)/(vz|cloudstor|ringfree(_[a-z]+)?)\.py")
 TREE = re.compile(
     r"(migrate|presync|rollback|failover|cleanup)\.sls|ringfree/.+\.sls|"
-    r"orch/((line|node|parts|back|switch|switch_all|cleanup)\.sls|(asked|refused)\.jinja)"
+    r"orch/((line|node|parts|back|switch|switch_all|cleanup)\.sls|(asked|planned|refused)\.jinja)"
 )
 RENDERERS = ("jinja", "yaml", "json")
 #: Of jinja_sls_env: what changes nothing in our SLS. Everything else changes how they are read.

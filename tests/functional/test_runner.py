@@ -351,7 +351,7 @@ WRONG = {
     **{
         (function, "raises"): YES_NO_WRONG + [None]
         for function in (
-            "sync", "begin", "gate", "part", "silence", "preflight", "wait_idle", "consented", "failover_plan",
+            "sync", "begin", "gate", "part", "silence", "preflight", "plan", "wait_idle", "consented", "failover_plan",
             "failover_gate",
         )
     },

@@ -43,6 +43,10 @@ def test_a_plain_umount_asks_a_dead_server_first(mounted):
         mounted.heal()
 
 
+def test_a_plain_umount_does_not_wait_for_a_server_that_lives(mounted):
+    assert mounted.exec("node001", "unshare", "-m", "timeout", "8", "umount", "/mnt").returncode == 0
+
+
 def test_a_busy_share_says_so_to_a_plain_umount(mounted):
     said = mounted.exec("node001", "sh", "-c", "cd /mnt; umount /mnt; echo $?", check=False)
     assert said.stdout.split() == ["16"] and "busy" in said.stderr
