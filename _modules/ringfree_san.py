@@ -442,6 +442,24 @@ def connection(server=None):
     return argv
 
 
+def disconnect():
+    """
+    End the connections that :py:func:`connection` keeps for a minute; for what must leave no process behind.
+
+    Returns nothing.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 ringfree_san.disconnect
+    """
+    nfs = _settings()["nfs"]
+    for server in (nfs["primary"], nfs["secondary"]):
+        if os.path.lexists(_socket(server)):
+            __utils__["ringfree_command.run"]([*_ssh(_socket(server)), "-O", "exit", server], deadline=10)
+
+
 def _socket(server):
     return f"{RUN_DIR}/ssh-{server or __salt__['ringfree_nfs.server']()}"
 

@@ -694,6 +694,7 @@ def test_h17_the_socket_of_a_connection_that_was_killed_is_in_nobodys_way(fleet)
         case " $* " in
             *" -O check "*) grep -q lives "$path"; exit ;;
             *" -M "*) [ -e "$path" ] || echo lives >"$path" ;;
+            *" -O exit "*) rm "$path" ;;
         esac
         """,
     )
@@ -706,3 +707,5 @@ def test_h17_the_socket_of_a_connection_that_was_killed_is_in_nobodys_way(fleet)
     assert socket.read_text() == "lives\n"
     assert connection() == argv
     assert len([call for call in fleet.calls("ssh") if " -M " in call]) == 1
+    fleet.minion().modules["ringfree_san.disconnect"]()
+    assert not socket.exists()
