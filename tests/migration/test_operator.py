@@ -60,6 +60,7 @@ def at_home(lab, node, before):
 
 def test_under_test_true_it_says_the_plan_and_changes_nothing(lab, before):
     """On a node that is fit to move; test_refusals.py has one that is not."""
+    lab.on("san1", "mkdir", "-p", "/rf-images/pbx/.ringfree/owner")  # as every pre-sync leaves it
     then = everything(lab, NODES)
     run = start(lab, "test=True", 'pillar={"nodes": ["node001"]}')
     assert run.wait() == 0, run.err
