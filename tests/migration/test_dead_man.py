@@ -108,11 +108,11 @@ def decoys(lab):
     users = ("65534", "0")
     begun = [lab.start("exec", NODE, "--", "setpriv", f"--reuid={user}", "sh", "-c", DECOY) for user in users]
     try:
-        wait_for(lambda: lab.on(NODE, "pgrep", "-fc", "[d]eadman.fire").strip() >= "2", "the decoys")
+        wait_for(lambda: lab.on(NODE, "pgrep", "-fc", "[r]ollback.fire").strip() >= "2", "the decoys")
         yield
         assert all(not command.ended for command in begun)
     finally:
-        lab.try_on(NODE, "pkill", "-f", "[d]eadman.fire")
+        lab.try_on(NODE, "pkill", "-f", "[r]ollback.fire")
         for command in begun:
             command.wait()
         lab.on(NODE, "rm", script)
