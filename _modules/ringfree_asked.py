@@ -77,10 +77,13 @@ def plan(nodes):
 
         salt-call ringfree_asked.plan '["node001"]'
     """
-    found = __salt__["saltutil.runner"]("ringfree.plan", kwarg={"nodes": nodes, "raises": False})
-    if isinstance(found, str):
-        return {"text": found, "fit": True}
-    return {"text": str(found.get("Error", found) if isinstance(found, dict) else found), "fit": False}
+    ran = __salt__["saltutil.runner"](
+        "ringfree.plan", kwarg={"nodes": nodes, "raises": False}, full_return=True
+    )
+    # An exception that nobody thought of comes back as a text too.
+    said = ran["return"]
+    fit = ran["success"] is True and isinstance(said, str)
+    return {"text": str(said["Error"] if isinstance(said, dict) and "Error" in said else said), "fit": fit}
 
 
 def _faults_of_master():

@@ -9,7 +9,6 @@ import logging
 import os
 import time
 
-import salt.utils.json
 from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
@@ -30,19 +29,6 @@ def __init__(opts):
 
 def __virtual__():
     return __virtualname__
-
-
-def _read(path):
-    data = __utils__["ringfree_files.read"](path)
-    try:
-        found = salt.utils.json.loads(data) if data else {}
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _write(path, entries):
-    __utils__["ringfree_files.keep"](path, salt.utils.json.dumps(entries, ensure_ascii=True).encode())
 
 
 def _orders():

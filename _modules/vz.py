@@ -175,7 +175,9 @@ def must_answer(path=None):
         return
     # A minion that works without processes of its own for jobs would end itself; preflight names it.
     if __opts__.get("multiprocessing", True):
-        __utils__["ringfree_hang.watch"]()
+        __utils__["ringfree_hang.watch"](
+            __utils__["ringfree_pillar.nfs_deadline"](__pillar__.get("ringfree"))
+        )
     if not _answers(mount["source"], mount["mountpoint"]):
         raise CommandExecutionError(
             f"{mount['source']}, which is mounted on {mount['mountpoint']}, does not answer: nothing can be known or "

@@ -76,13 +76,16 @@ NOISE = {
     "salt.runner": "unclosed Runner <",
     "salt.minion": "unclosed MasterMinion <",
     "salt.loaded.int.output.highstate": "Data passed to highstate outputter is not a valid highstate return: {}",
-    "salt.state": "{'return': {",
+    "salt.state": ("{'return': {'Error': ", "{'return': {'data': {"),
 }
 
 
 def __init__(opts):
-    for logger, beginning in NOISE.items():
-        logging.getLogger(logger).addFilter(functools.partial(_is_said, beginning))
+    for name, beginning in NOISE.items():
+        logger = logging.getLogger(name)
+        # A process may load runners again and again.
+        if not any(getattr(known, "args", None) == (beginning,) for known in logger.filters):
+            logger.addFilter(functools.partial(_is_said, beginning))
 
 
 def __virtual__():
@@ -90,8 +93,11 @@ def __virtual__():
 
 
 def _is_said(beginning, record):
-    """A filter of a logger: all is said but what begins with a text."""
-    return not record.getMessage().startswith(beginning)
+    """A filter of a logger: all is said but what begins with a text, or one of some."""
+    try:
+        return not record.getMessage().startswith(beginning)
+    except (TypeError, ValueError):
+        return True  # logging says by itself what is wrong with it
 
 
 def _utils(name):

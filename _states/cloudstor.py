@@ -5,11 +5,7 @@ Each one probes, says under ``test=True`` exactly what it would do, acts, and re
 to NFS the states of a migration find nothing to do.
 """
 
-import logging
-
 from salt.exceptions import CommandExecutionError
-
-log = logging.getLogger(__name__)
 
 __virtualname__ = "cloudstor"
 

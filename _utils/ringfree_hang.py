@@ -17,40 +17,41 @@ import time
 log = logging.getLogger(__name__)
 
 THREAD = "ringfree-hang"
-#: Seconds in one and the same wait. As long as ``ringfree:nfs:deadline`` lets a command take that touches NFS; a wait
-#: for a local disk, which looks the same, does not last that long on a disk that works.
-LONGEST = 60
 EVERY = 2  # seconds from one look to the next
 #: How FUSE waits, which a signal could interrupt: by the name of the function in the kernel, see proc_pid_wchan(5).
 FUSE = ("fuse_", "request_wait_answer")
 
 
-def watch():
+def watch(longest):
     """
     Have this process end itself once one of its threads hangs in the kernel.
 
     Once in a process, whoever calls it how often; a process that is forked off has to call it again.
+
+    longest
+        Seconds that one and the same wait may last, of whoever is the first to call this.  A wait for a local disk,
+        which looks the same, does not last that long on a disk that works.
     """
     if not any(thread.name == THREAD for thread in threading.enumerate()):
-        threading.Thread(target=_watch, name=THREAD, daemon=True).start()
+        threading.Thread(target=_watch, args=(longest,), name=THREAD, daemon=True).start()
 
 
-def _watch():
+def _watch(longest):
     since, never = {}, threading.Event()
     while True:
         now = time.monotonic()
         since = {wait: since.get(wait, now) for wait in waiting()}
         for (thread, _), begun in since.items():
-            if now - begun > LONGEST:
-                _end(thread)
+            if now - begun > longest:
+                _end(thread, longest)
         never.wait(EVERY)
 
 
-def _end(thread):
+def _end(thread, longest):
     log.error(
         "thread %s waits in the kernel since %s s, for a file server that does not answer: this job is ended. %s",
         thread,
-        LONGEST,
+        longest,
         _stack(thread),
     )
     time.sleep(EVERY)  # Salt 3006 has another process write what is logged

@@ -450,6 +450,22 @@ def validate(pillar, node=None, conf_dir=None):
     return {"settings": settings, "faults": faults}
 
 
+def nfs_deadline(pillar):
+    """
+    ``ringfree:nfs:deadline`` of a pillar that need not be right as a whole.
+
+    pillar
+        The value of the pillar key ``ringfree``.
+
+    Returns seconds; the default where the pillar does not say a good value.
+    """
+    check, default = KEYS["nfs"]["deadline"]
+    try:
+        return check(pillar["nfs"]["deadline"])
+    except (_Fault, TypeError, KeyError):
+        return default
+
+
 def _place_confs(share, conf_dir):
     """Where the pillar does not say it, the conf share goes onto the node's own conf directory; returns faults."""
     if conf_dir is None:

@@ -137,8 +137,8 @@ LOOK = """
 import os, sys
 sys.path.insert(0, "/var/cache/salt/minion/extmods/utils")
 import ringfree_hang
-ringfree_hang.LONGEST, ringfree_hang.EVERY = 5, 0.5
-ringfree_hang.watch()
+ringfree_hang.EVERY = 0.5
+ringfree_hang.watch(5)
 print(os.listdir(sys.argv[1]))
 """
 

@@ -17,8 +17,8 @@ import ctypes, os, sys, time, logging
 sys.path.insert(0, {utils!r})
 import ringfree_hang
 logging.basicConfig()
-ringfree_hang.LONGEST, ringfree_hang.EVERY = 1, 0.1
-ringfree_hang.watch()
+ringfree_hang.EVERY = 0.1
+ringfree_hang.watch(1)
 def hang(fifo):
     # Who begins a process with vfork(2) waits like that until it has become its program, which opens a pipe before.
     c, actions, pid = ctypes.CDLL(None), ctypes.create_string_buffer(1024), ctypes.c_int()
@@ -85,14 +85,14 @@ def test_one_that_waits_or_works_does_not(job, then):
 
 def test_one_thread_is_enough(monkeypatch):
     """And one that was forked off has none yet."""
-    monkeypatch.setattr(ringfree_hang, "_watch", threading.Event().wait)
+    monkeypatch.setattr(ringfree_hang, "_watch", lambda longest: threading.Event().wait())
     monkeypatch.setattr(ringfree_hang, "THREAD", f"{ringfree_hang.THREAD}-{time.monotonic()}")
 
     def count():
         return sum(thread.name == ringfree_hang.THREAD for thread in threading.enumerate())
 
-    ringfree_hang.watch()
-    ringfree_hang.watch()
+    ringfree_hang.watch(60)
+    ringfree_hang.watch(60)
     assert count() == 1
     child = os.fork()
     if not child:

@@ -617,3 +617,17 @@ def test_a_number_without_an_end_is_a_fault_as_any_other(where):
     """Python does not write such a number down."""
     for value in (16**4000, [16**4000], {"a": 16**4000}, {16**4000: "a"}):
         assert faults(where, value)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ({"nfs": {"deadline": 300}}, 300),
+        ({"nfs": {"deadline": "300"}}, 60),
+        ({"nfs": {}}, 60),
+        ({}, 60),
+        (None, 60),
+    ],
+)
+def test_the_deadline_of_nfs_is_known_of_a_pillar_that_is_wrong_elsewhere(value, seconds):
+    assert pillar.nfs_deadline(value) == seconds
