@@ -8,6 +8,7 @@ that table; nothing touches a file on NFS, so that a server that does not answer
 
 from __future__ import annotations
 
+import functools
 import os
 import posixpath
 import re
@@ -44,24 +45,31 @@ def parse(text: str) -> list[Mount]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line:
             continue
-        before, dash, after = line.partition(" - ")
-        fields, rest = before.split(" "), after.split(" ", 2)
-        if not dash or len(fields) < 6 or len(rest) != 3 or not (fields[0].isdigit() and fields[1].isdigit()):
+        mount = _mount(line)
+        if mount is None:
             raise ValueError(f"line {number} of mountinfo cannot be read: {line!r}")
-        mounts.append(
-            {
-                "id": int(fields[0]),
-                "parent": int(fields[1]),
-                "device": fields[2],
-                "root": _unescape(fields[3]),
-                "mountpoint": _unescape(fields[4]),
-                "options": fields[5],
-                "fstype": rest[0],
-                "source": _unescape(rest[1]),
-                "super_options": rest[2],
-            }
-        )
+        mounts.append(dict(mount))
     return mounts
+
+
+# A run reads the table hundreds of times, and most of its lines stay as they are.
+@functools.lru_cache(maxsize=4096)
+def _mount(line: str) -> Mount | None:
+    before, dash, after = line.partition(" - ")
+    fields, rest = before.split(" "), after.split(" ", 2)
+    if not dash or len(fields) < 6 or len(rest) != 3 or not (fields[0].isdigit() and fields[1].isdigit()):
+        return None
+    return {
+        "id": int(fields[0]),
+        "parent": int(fields[1]),
+        "device": fields[2],
+        "root": _unescape(fields[3]),
+        "mountpoint": _unescape(fields[4]),
+        "options": fields[5],
+        "fstype": rest[0],
+        "source": _unescape(rest[1]),
+        "super_options": rest[2],
+    }
 
 
 def _unescape(field: str) -> str:
@@ -86,20 +94,23 @@ def covering(mounts: list[Mount], path: str) -> Mount | None:
     """
     if not path or not path.startswith("/"):
         return None
+    path = _normal(path)
+    # Asked for each part of each path: what does not lie on the way is left out first.
+    on_the_way = [mount for mount in mounts if _is_inside(path, mount["mountpoint"])]
     ids = {mount["id"] for mount in mounts}
     bottom = [
-        m for m in mounts if m["mountpoint"] == "/" and (m["parent"] not in ids or m["parent"] == m["id"])
+        m for m in on_the_way if m["mountpoint"] == "/" and (m["parent"] not in ids or m["parent"] == m["id"])
     ]
     if not bottom:
         return None
     current = bottom[-1]
     walked = "/"
-    for name in _normal(path).split("/"):
+    for name in path.split("/"):
         walked = _join(walked, name)
-        above = _on(mounts, current, walked)
+        above = _on(on_the_way, current, walked)
         while above:
             current = above
-            above = _on(mounts, current, walked)
+            above = _on(on_the_way, current, walked)
     return current
 
 
@@ -544,7 +555,7 @@ def _join(base: str, inside: str) -> str:
 
 
 def _is_inside(path: str, base: str) -> bool:
-    return path.rstrip("/") == base.rstrip("/") or path.startswith(base.rstrip("/") + "/")
+    return f"{path.rstrip('/')}/".startswith(f"{base.rstrip('/')}/")
 
 
 def _relative(path: str, base: str) -> str:
