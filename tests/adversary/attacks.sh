@@ -23,11 +23,7 @@ for target in /root /etc/ringfree/ssh ../../../102/root /rf-images/pbx/202/root;
         for file in secret id_ed25519; do echo "by the root of 101" >"d$number/$file"; done
     done
 done
-while :; do
-    for number in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do
-        mv "d$number" "x$number" && mv "l$number" "d$number" && mv "x$number" "l$number"
-    done
-done
+exec /srv/swapper
 SWAP
 # Processes that are called like those of the node, at every boot.
 cat >/etc/rc3.d/S99night <<'NIGHT'

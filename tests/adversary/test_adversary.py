@@ -5,6 +5,7 @@ planted secret are in any container's tree, and everybody else ends where the ni
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import local_side
@@ -19,6 +20,7 @@ HOSTS = ("san1", "san2", *NODES)
 ATTACKER = 101
 PASSES = int(os.environ.get("PASSES", "1"))  # how often trees are copied while they are attacked
 ATTACKS = (Path(__file__).parent / "attacks.sh").read_text(encoding="utf-8")
+SWAPPER = Path(__file__).parent / "swap.c"
 #: Deeper than any path may be long.
 DEEP = """
 import os, sys
@@ -55,7 +57,15 @@ def holding(lab, host, text):
 
 
 @pytest.fixture(scope="module")
-def before(lab):
+def swapper(tmp_path_factory):
+    """The program that swaps directories with links, as bytes; it needs nothing of the container that it runs in."""
+    program = tmp_path_factory.mktemp("swapper") / "swapper"
+    subprocess.run(["cc", "-O2", "-Wall", "-Werror", "-static", "-o", program, SWAPPER], check=True)
+    return program.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def before(lab, swapper):
     """The fleet before the night, with victims, secrets, and markers of the other customers."""
     for host in HOSTS:
         lab.write(host, "/etc/victim.conf", f"{host}'s own\n")
@@ -66,6 +76,7 @@ def before(lab):
             for name in ("srv/marker", "root/secret"):
                 lab.write(node, f"/vz/private/{ctid}/{name}", f"{WORDS} {ctid}\n")
     found = {node: local_side.checker.remember(lab, [node])[node] for node in NODES}
+    lab.write("node001", f"/vz/private/{ATTACKER}/srv/swapper", swapper, "0755")
     lab.on("node001", "vzctl", "exec", ATTACKER, ATTACKS)
     return {
         "nodes": found,
