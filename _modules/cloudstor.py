@@ -208,6 +208,74 @@ def _armed():
     return f"It goes back by itself at {at} unless it is committed before."
 
 
+def overview(patience=3):
+    """
+    Where this node stands, soon and in any case: also while its SAN is dead, when nothing of the containers is asked.
+
+    patience : 3
+        Seconds that each mounted share has to answer.
+
+    Returns ``{"state": text, "since": seconds or None, "san": text or None, "silent": [share], "deadline": seconds or
+    None, "deadman": text, "left": text, "faults": [text], "containers": {ctid: {"name", "running", "wanted", "store",
+    "ok", "why", "down_since"}}}``.  ``wanted`` containers are those that the manifest has start; ``deadline`` is when
+    the dead man's switch brings the node back.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt node001 cloudstor.overview
+    """
+    found = __salt__["ringfree_journal.load"]()
+    told = found["journal"] or {"state": "local" if not found["fault"] else "unknown", "since": None}
+    silent = __salt__["ringfree_nfs.silent"](patience)
+    faults = [found["fault"]] if found["fault"] else []
+    containers = {}
+    if silent:
+        faults.append(
+            f"its SAN does not answer (shares: {', '.join(silent)}): what runs is unknown until it does; "
+            f"'salt-run state.orch failover' goes to the other one"
+        )
+    else:
+        try:
+            containers = _seen_of_containers()
+        except CommandExecutionError as error:
+            faults.append(str(error))
+    return {
+        "state": told["state"],
+        "since": told["since"],
+        "san": __salt__["ringfree_nfs.told_otherwise"]() or __salt__["ringfree_nfs.san"](),
+        "silent": silent,
+        "deadline": _deadline() if told["state"] == "in_flight" else None,
+        "deadman": _deadman(told["state"], told.get("facts", {}).get("deadman")),
+        "left": _left() if not found["fault"] else "",
+        "faults": faults,
+        "containers": containers,
+    }
+
+
+def _seen_of_containers():
+    """What a screen shows of each container."""
+    manifest = __salt__["vz.manifest"]() or []
+    return {
+        ctid: {
+            **{key: seen[key] for key in ("name", "running", "store", "ok", "why")},
+            "wanted": ctid in manifest,
+            "down_since": None if seen["running"] else seen["steps"].get("stop", {}).get("intent"),
+        }
+        for ctid, seen in status()["containers"].items()
+    }
+
+
+def _deadline():
+    """When the dead man's switch brings this node back; a record that is damaged is told by its sentence."""
+    try:
+        kept = __salt__["ringfree_deadman.record"]()
+    except CommandExecutionError:
+        return None
+    return kept and kept["deadline"]
+
+
 def whereabouts():
     """
     One sentence: on which store this node's containers run, whether they answer, and what to type to go on.

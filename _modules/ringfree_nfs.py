@@ -127,9 +127,12 @@ def told_otherwise():
     )
 
 
-def silent():
+def silent(deadline=ATTEMPT):
     """
-    The shares that are mounted and do not answer, asked now and with a deadline of ten seconds.
+    The shares that are mounted and do not answer, asked now.
+
+    deadline : 10
+        Seconds that each has to answer.
 
     Returns a list of ``private``, ``root`` and ``conf``.
 
@@ -145,7 +148,7 @@ def silent():
         for name, share in shares.items()
         if (entry := _mounted(share["mount"])) and __utils__["ringfree_mounts.is_nfs"](entry)
     }
-    asked = __utils__["ringfree_command.run_many"](questions, len(shares), ATTEMPT)
+    asked = __utils__["ringfree_command.run_many"](questions, len(shares), deadline)
     return sorted(name for name, result in asked if result["rc"] != 0)
 
 

@@ -59,6 +59,7 @@ BEFORE_STOP = ("presync", "packages", "prepare")
 ANCHOR = "_modules/ringfree_preflight.py"
 #: They end by themselves, and what they leave behind is no better for less of them.
 TO_THE_END = ("rollback", "failover")
+SCREEN = 8  # seconds that nodes have for the screen of the fleet; the whole of it takes no more than ten
 BRIEF = 15  # as ANSWER for the last question of a run, which a node that is down must not hold up
 UNTOUCHED = "Nothing was touched."
 SHOWN = 2000  # characters of a word in a line of progress
@@ -220,6 +221,38 @@ def _ask(nodes, function, arg=(), timeout=ANSWER, kwarg=None):
         else:
             answers[node] = reply["ret"]
     return {"answers": answers, "faults": faults, "silent": silent}
+
+
+def _ask_within(nodes, function, seconds):
+    """
+    Ask nodes, and wait for so many seconds and no longer, whatever they work on.
+
+    Returns ``{"answers": {node: answer}, "faults": {node: text}}``.
+    """
+    answers, faults, end = {}, {}, time.monotonic() + seconds
+    with salt.client.get_local_client(mopts=__opts__) as client:
+        job = client.run_job(list(nodes), function, tgt_type="list", timeout=seconds, listen=True)
+        # Without a jid nobody was asked: no node has a key here.
+        while job and len(answers) + len(faults) < len(nodes) and time.monotonic() < end:
+            reply = client.event.get_event(
+                wait=max(0.1, end - time.monotonic()), tag=f"salt/job/{job['jid']}/ret/", auto_reconnect=True
+            )
+            if not isinstance(reply, dict) or reply.get("id") not in nodes:
+                continue
+            try:
+                said = _shown(reply.get("return"))
+            except RecursionError:
+                said = "it answers what is too deep to be read"
+            if isinstance(said, dict) and not reply.get("retcode"):
+                answers[reply["id"]] = said
+            else:
+                faults[reply["id"]] = str(said)
+    for node in nodes:
+        if node not in answers:
+            faults.setdefault(
+                node, f"does not answer within {seconds} s: 'salt {node} test.ping' says whether it lives"
+            )
+    return {"answers": answers, "faults": faults}
 
 
 def _collect_garbage():
@@ -1574,15 +1607,23 @@ def replication(nodes=None):
 # --- after ------------------------------------------------------------------------------------------------------------
 
 
-@_checks_arguments()
-def status(nodes=None):
+@_checks_arguments("all")
+def status(nodes=None, all=False):  # pylint: disable=redefined-builtin
     """
-    Where every container is now, and what the journals say.
+    Where every node and container is now, on one screen: a line for each node, and one for each container that is not
+    as it should be.  With ``--out json`` or ``--out yaml`` the whole structure.
+
+    Answers within ten seconds, also when the SAN or nodes are dead, and while a run is under way.
 
     nodes : None
         List of nodes; ``None`` for all of the pillar.
 
-    Returns a dictionary: node to what ``cloudstor.status`` returns.
+    all : False
+        Whether containers that are as they should be get a line, too.
+
+    Returns text in local time; with an outputter that was asked for ``{"version": 1, "at": seconds, "run": the lock or
+    None, "nodes": {node: {"answers", "store", "state", "since", "san", "silent", "deadline", "deadman", "left",
+    "lock", "faults", "containers"}}}``, moments as seconds since the epoch.
 
     CLI Example:
 
@@ -1590,8 +1631,12 @@ def status(nodes=None):
 
         salt-run ringfree.status
     """
-    asked = _ask(_names(nodes, _settings()), "cloudstor.status")
-    return {**asked["answers"], **({"faults": asked["faults"]} if asked["faults"] else {})}
+    names = _names(nodes, _settings())
+    asked = _ask_within(names, "cloudstor.overview", SCREEN)
+    fleet = _utils("ringfree_screen.structure")(
+        time.time(), _holder(), names, asked["answers"], asked["faults"]
+    )
+    return fleet if __opts__.get("output") else _utils("ringfree_screen.screen")(fleet, all)
 
 
 @_checks_arguments()

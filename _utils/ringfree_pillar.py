@@ -689,6 +689,7 @@ WORDS = {
     "data": _or_none(KEYS["rollback"]["data"][0]),
     "to": KEYS["nfs"]["use"][0],
     "accept_age": _yes_no,
+    "all": _yes_no,
     "max_age": _or_none(_number(1, 2592000)),
     "at_once": _yes_no,
     "consent": _or_none(_text(WORD, "the word that 'salt-run ringfree.consent' gave")),

@@ -112,6 +112,28 @@ def test_whereabouts_is_one_sentence_with_the_next_command(fleet, call):
     )
 
 
+def test_an_overview_says_what_is_down_since_when_and_when_the_node_goes_back(fleet, call):
+    until(fleet, "vz.stopped")()
+    seen = call("cloudstor.overview")
+    armed = json.loads((fleet.folder / "var/deadman/record.json").read_text())
+    assert (seen["state"], seen["deadline"], seen["faults"]) == ("in_flight", armed["deadline"], [])
+    assert not seen["containers"][101]["running"] and seen["containers"][101]["wanted"]
+    assert seen["since"] <= seen["containers"][101]["down_since"] <= time.time()
+    assert not seen["containers"][103]["wanted"] and seen["containers"][103]["down_since"] is None
+
+
+def test_an_overview_while_the_san_is_dead_asks_nothing_of_the_containers(fleet, call):
+    until(fleet, "ringfree_nfs.variables", mounted=True)()
+    assert call("cloudstor.overview")["containers"][101]["store"] == "nfs"
+    fleet.rule("stat", "sleep 600")
+    calls = len(fleet.calls("vzlist"))
+    begun = time.monotonic()
+    seen = call("cloudstor.overview", patience=0.5)
+    assert time.monotonic() - begun < 5
+    assert seen["silent"] and seen["containers"] == {} and "its SAN does not answer" in seen["faults"][0]
+    assert seen["state"] == "nfs" and len(fleet.calls("vzlist")) == calls
+
+
 def test_whereabouts_tell_what_answers(fleet, call):
     """H25: counted by asking, and where somebody is not on the node's store that is said."""
     until(fleet, "ringfree_nfs.variables", mounted=True)()

@@ -14,6 +14,7 @@ ESCAPE = "\x1b[2J"
 LOOKS = [
     ("ringfree_preflight.look", ()),
     ("cloudstor.status", ()),
+    ("cloudstor.overview", ()),
     ("cloudstor.report", ()),
     ("cloudstor.whereabouts", ()),
     ("ringfree_confs.conf_share", (True,)),

@@ -89,6 +89,29 @@ class Master:
     def __exit__(self, *error):
         return False
 
+    def run_job(self, nodes, function, tgt_type, timeout, listen):
+        """What salt.client's run_job does; the answers are on its event bus, those of dead nodes never."""
+        assert (tgt_type, listen) == ("list", True)
+        self.asked.append((function, nodes, []))
+        answers = {node: self.answer(function, node) for node in nodes}
+        self.event = Returns(
+            {"id": node, **(said if isinstance(said, dict) and "retcode" in said else {"return": said})}
+            for node, said in answers.items()
+            if said is not None
+        )
+        return {"jid": "20261130023000000000", "minions": nodes}
+
+
+class Returns(list):
+    """The event bus of a client that has asked something: what has returned, then silence."""
+
+    def get_event(self, wait, tag, auto_reconnect):
+        assert tag == "salt/job/20261130023000000000/ret/"
+        if self:
+            return self.pop(0)
+        time.sleep(wait)
+        return None
+
 
 class Bus:
     """An event bus that nobody listens to."""
@@ -355,6 +378,7 @@ WRONG = {
             "failover_gate",
         )
     },
+    ("status", "all"): [*YES_NO_WRONG, None],
     ("sync", "minions"): ["node001", [], [5], ["a b"], None, {}],
     ("sync", "timeout"): ["60", 0, True, None],
     ("begin", "what"): ["", "highstate", None, True],
@@ -447,13 +471,13 @@ def test_a_name_that_would_trick_a_terminal_is_shown_escaped(typed, name):
 
 
 def test_what_salt_adds_to_a_call_is_nothing_that_was_typed(master):
-    master.answers["cloudstor.status"] = lambda node: {"state": "nfs"}
+    master.answers["cloudstor.report"] = lambda node: []
     master.module.salt.pillar.get_pillar, before = (
         (lambda *args: Compiled()),
         master.module.salt.pillar.get_pillar,
     )
     try:
-        assert set(master("status", __pub_user="root", __pub_jid="1")) == {"node001", "node002"}
+        assert master("report", __pub_user="root", __pub_jid="1").startswith("node  container")
     finally:
         master.module.salt.pillar.get_pillar = before
 
@@ -989,12 +1013,75 @@ def test_a_report_with_faults_fails_and_still_shows_the_table(reporting):
     ]
 
 
-def test_the_status_says_who_did_not_answer(reporting):
-    reporting.answers["cloudstor.status", "node001"] = {"state": "nfs"}
-    assert reporting("status") == {
-        "node001": {"state": "nfs"},
-        "faults": ["node002: does not answer: 'salt node002 test.ping'"],
+def overview(**other):
+    """What a node says of itself."""
+    seen = {
+        "name": "PBX",
+        "running": True,
+        "wanted": True,
+        "store": "nfs",
+        "ok": True,
+        "why": "",
+        "down_since": None,
     }
+    return {
+        "state": "nfs", "since": 1795350000.0, "san": "primary", "silent": [], "deadline": None, "deadman": "",
+        "left": "", "faults": [], "containers": {101: seen}, **other,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def soon(reporting, monkeypatch):
+    """A master that waits a moment for a dead node."""
+    monkeypatch.setattr(reporting.module, "SCREEN", 0.2)
+    return reporting
+
+
+def test_the_status_is_a_screen_and_says_who_did_not_answer(soon):
+    soon.answers["cloudstor.overview", "node001"] = overview()
+    lines = soon("status").splitlines()
+    assert [line.split()[:2] for line in lines[2:5]] == [
+        ["node", "store"],
+        ["node001", "NFS"],
+        ["node002", "?"],
+    ]
+    assert "node002: does not answer within 0.2 s: 'salt node002 test.ping' says whether it lives" in lines
+    assert not any("101" in line for line in lines)
+    assert any("101" in line for line in soon("status", all=True).splitlines())
+
+
+def test_a_status_for_programs_is_the_whole_structure(soon, monkeypatch):
+    monkeypatch.setitem(soon.module.__opts__, "output", "json")
+    soon.answers["cloudstor.overview"] = lambda node: overview()
+    fleet = soon("status")
+    assert fleet["version"] == 1 and list(fleet["nodes"]) == ["node001", "node002"]
+    assert fleet["nodes"]["node002"]["containers"]["101"]["store"] == "nfs"
+
+
+def test_a_status_names_the_run_that_holds_the_lock(soon, other):
+    hold(soon, other.pid)
+    soon.answers["cloudstor.overview"] = lambda node: overview()
+    lines = soon("status").splitlines()
+    assert "migrate by alice since" in lines[0]
+    assert [line.split()[-1] for line in lines[3:5]] == ["migrate", "-"]
+
+
+def test_a_status_waits_no_longer_than_it_says_whatever_comes_by(soon):
+    """Events of others, and of nodes that were not asked, neither answer nor prolong it."""
+    soon.answers["cloudstor.overview"] = lambda node: None
+    strangers = [{"id": "node009", "return": overview()}, {"id": 7}, {}, None, "text"]
+    before = soon.run_job
+
+    def run_job(*args, **kwargs):
+        job = before(*args, **kwargs)
+        soon.event.extend(strangers)
+        return job
+
+    soon.run_job = run_job
+    begun = time.monotonic()
+    said = soon("status")
+    assert time.monotonic() - begun < 5
+    assert said.count("does not answer within") == 2 and "node009" not in said
 
 
 # --- progress -------------------------------------------------------------------------------------------------------
@@ -1124,19 +1211,17 @@ def deep(levels):
     return value
 
 
-def test_whatever_a_node_answers_is_shown_as_text(reporting):
-    reporting.answers["cloudstor.status", "node001"] = {"state\x1b[2J": ["a\u202eb", ("\udcff", 1, None)]}
-    reporting.answers["cloudstor.status", "node002"] = {"retcode": 1, "ret": "it is\n\x1b[2Jbad"}
-    assert reporting("status") == {
-        "node001": {r"state\x1b[2J": [r"a\u202eb", [r"\xff", 1, None]]},
-        "faults": ["node002: it is\n\\x1b[2Jbad"],
-    }
+def test_whatever_a_node_answers_is_shown_as_text(soon):
+    soon.answers["cloudstor.overview", "node001"] = overview(faults=["a\u202eb"], deadman="\x1b[2J\udcff")
+    soon.answers["cloudstor.overview", "node002"] = {"retcode": 1, "return": "it is\n\x1b[2Jbad"}
+    said = soon("status")
+    assert r"node001: a\u202eb" in said and r"node001: \x1b[2J\xff" in said
+    assert "node002: it is\n\\x1b[2Jbad" in said
 
 
-def test_an_answer_that_is_too_deep_is_a_fault(reporting):
-    reporting.answers["cloudstor.status", "node001"] = deep(5000)
-    said = reporting("status")["faults"]
-    assert "node001: answers with what is too deep to be read" in said
+def test_an_answer_that_is_too_deep_is_a_fault(soon):
+    soon.answers["cloudstor.overview", "node001"] = deep(5000)
+    assert "node001: it answers what is too deep to be read" in soon("status")
 
 
 @pytest.mark.parametrize("answer", ["text", 7, [], [7], [{}], {"a": 1}, [{"ctid": []}]], ids=repr)
