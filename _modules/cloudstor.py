@@ -215,10 +215,10 @@ def overview(patience=3):
     patience : 3
         Seconds that each mounted share has to answer.
 
-    Returns ``{"state": text, "since": seconds or None, "san": text or None, "silent": [share], "deadline": seconds or
-    None, "deadman": text, "left": text, "faults": [text], "containers": {ctid: {"name", "running", "wanted", "store",
-    "ok", "why", "down_since"}}}``.  ``wanted`` containers are those that the manifest has start; ``deadline`` is when
-    the dead man's switch brings the node back.
+    Returns ``{"version": text, "state": text, "since": seconds or None, "san": text or None, "silent": [share],
+    "deadline": seconds or None, "deadman": text, "left": text, "faults": [text], "containers": {ctid: {"name",
+    "running", "wanted", "store", "ok", "why", "down_since"}}}``.  ``wanted`` containers are those that the manifest has
+    start; ``deadline`` is when the dead man's switch brings the node back.
 
     CLI Example:
 
@@ -229,7 +229,7 @@ def overview(patience=3):
     found = __salt__["ringfree_journal.load"]()
     told = found["journal"] or {"state": "local" if not found["fault"] else "unknown", "since": None}
     silent = __salt__["ringfree_nfs.silent"](patience)
-    faults = [found["fault"]] if found["fault"] else []
+    faults = [text for text in (found["fault"], __salt__["ringfree_nfs.told_otherwise"]()) if text]
     containers = {}
     if silent:
         faults.append(
@@ -242,9 +242,10 @@ def overview(patience=3):
         except CommandExecutionError as error:
             faults.append(str(error))
     return {
+        "version": __utils__["ringfree_version.of_project"](),
         "state": told["state"],
         "since": told["since"],
-        "san": __salt__["ringfree_nfs.told_otherwise"]() or __salt__["ringfree_nfs.san"](),
+        "san": __salt__["ringfree_nfs.san"](),
         "silent": silent,
         "deadline": _deadline() if told["state"] == "in_flight" else None,
         "deadman": _deadman(told["state"], told.get("facts", {}).get("deadman")),

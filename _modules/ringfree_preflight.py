@@ -48,9 +48,9 @@ def look():
 
     Returns ``{"node": text, "state": text, "findings": [text], "notes": [text], "containers": {ctid: {"name", "ip",
     "layout", "known_as", "running", "bytes", "inodes"}}, "shares": {share: source}, "need": {"bytes", "inodes"},
-    "free": {"bytes", "inodes"}, "loaded": {name: [path, check sum]}, "confs": {"share", "files"}}``; ``known_as`` is
-    the name by which vzctl knows a container, and ``files`` are those that all nodes of one conf share have in common,
-    with a check sum each.  A finding stops the migration; what would do no harm is a note.
+    "free": {"bytes", "inodes"}, "version": text, "loaded": {name: [path, check sum]}, "confs": {"share", "files"}}``;
+    ``known_as`` is the name by which vzctl knows a container, and ``files`` are those that all nodes of one conf share
+    have in common, with a check sum each.  A finding stops the migration; what would do no harm is a note.
 
     CLI Example:
 
@@ -75,6 +75,7 @@ def _look():
         "shares": {},
         "need": {},
         "free": {},
+        "version": None,
         "loaded": {},
         "confs": {},
     }
@@ -133,8 +134,8 @@ def salt_settings():
     """
     Look at what this minion's own Salt configuration, schedule and modules would make of a migration.
 
-    Returns ``{"findings": [text], "notes": [text], "loaded": {name: [path, check sum]}}``, the last with every file of
-    this project that the minion loads, as ``_modules/vz.py``.
+    Returns ``{"findings": [text], "notes": [text], "version": text, "loaded": {name: [path, check sum]}}``: the version
+    of this project that the minion has, and every file of it that it loads, as ``_modules/vz.py``.
 
     CLI Example:
 
@@ -142,7 +143,7 @@ def salt_settings():
 
         salt mon001 ringfree_preflight.salt_settings
     """
-    report = {"findings": [], "notes": [], "loaded": {}}
+    report = {"findings": [], "notes": [], "version": None, "loaded": {}}
     _try(report, (_check_settings,))
     return __utils__["ringfree_command.printable"](report)
 
@@ -163,6 +164,7 @@ def _check_settings(report):
         )
     if __opts__.get("pillarenv_from_saltenv"):
         _check_pillar_of_base(report)
+    report["version"] = __utils__["ringfree_version.of_project"]()
     report["loaded"] = _loaded()
 
 

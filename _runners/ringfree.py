@@ -246,13 +246,20 @@ def _ask_within(nodes, function, seconds):
             if isinstance(said, dict) and not reply.get("retcode"):
                 answers[reply["id"]] = said
             else:
-                faults[reply["id"]] = str(said)
+                faults[reply["id"]] = _unanswered(reply["id"], function, str(said))
     for node in nodes:
         if node not in answers:
             faults.setdefault(
                 node, f"does not answer within {seconds} s: 'salt {node} test.ping' says whether it lives"
             )
     return {"answers": answers, "faults": faults}
+
+
+def _unanswered(node, function, said):
+    """What there is to say of a node that answered no question but with a text."""
+    if said != f"'{function}' is not available.":
+        return said
+    return f"{said} Its modules are older than the master's: 'salt {node} saltutil.sync_all' brings them"
 
 
 def _collect_garbage():
@@ -1129,11 +1136,20 @@ def _strangers(files, reports):
     sums = {name: sum_ for name, sum_ in files["sums"].items() if not name.startswith("_runners/")}
     if files["faults"]:
         return []
-    return [
-        f"{minion}: {fault}"
-        for minion, report in reports.items()
-        for fault in _utils("ringfree_settings.strangers")(sums, report["loaded"])
-    ]
+    version = _utils("ringfree_version.of_project")()
+    findings = []
+    for minion, report in reports.items():
+        has = report.get("version")
+        if has != version:
+            # Each of its files may be another one: one sentence says it.
+            findings.append(
+                f"{minion}: has {f'version {has}' if has else 'an older version'} of this project, the master "
+                f"{version}: 'salt {minion} saltutil.sync_all' brings it"
+            )
+        else:
+            strange = _utils("ringfree_settings.strangers")(sums, report["loaded"])
+            findings += [f"{minion}: {fault}" for fault in strange]
+    return findings
 
 
 #: What two containers may not have the same, and what would come of it.
@@ -1621,9 +1637,9 @@ def status(nodes=None, all=False):  # pylint: disable=redefined-builtin
     all : False
         Whether containers that are as they should be get a line, too.
 
-    Returns text in local time; with an outputter that was asked for ``{"version": 1, "at": seconds, "run": the lock or
-    None, "nodes": {node: {"answers", "store", "state", "since", "san", "silent", "deadline", "deadman", "left",
-    "lock", "faults", "containers"}}}``, moments as seconds since the epoch.
+    Returns text in local time; with an outputter that was asked for ``{"format": 1, "version": the master's, "at":
+    seconds, "run": the lock or None, "nodes": {node: {"answers", "version", "store", "state", "since", "san", "silent",
+    "deadline", "deadman", "left", "lock", "faults", "containers"}}}``, moments as seconds since the epoch.
 
     CLI Example:
 
@@ -1634,7 +1650,11 @@ def status(nodes=None, all=False):  # pylint: disable=redefined-builtin
     names = _names(nodes, _settings())
     asked = _ask_within(names, "cloudstor.overview", SCREEN)
     fleet = _utils("ringfree_screen.structure")(
-        time.time(), _holder(), names, asked["answers"], asked["faults"]
+        time.time(),
+        _utils("ringfree_version.of_project")(),
+        _holder(),
+        {node: asked["answers"].get(node) for node in names},
+        asked["faults"],
     )
     return fleet if __opts__.get("output") else _utils("ringfree_screen.screen")(fleet, all)
 

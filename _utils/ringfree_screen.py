@@ -4,10 +4,11 @@ How the fleet stands: what nodes say of themselves as one structure, and that st
 
 import time
 
-VERSION = 1
+FORMAT = 1  # of the structure: another number when something in it means something else
 LAST = 1 << 36  # seconds since the epoch that are no time of a run any more
 #: What a node says of itself: name to kind. Whatever is of another kind is not believed.
 NODE = {
+    "version": (str,),
     "state": (str,),
     "since": (int, float, type(None)),
     "san": (str, type(None)),
@@ -32,38 +33,43 @@ STORES = {"local": "local", "nfs": "NFS", "mixed": "mixed", "none": "-", "unknow
 HEAD = ("node", "store", "state", "SAN", "since", "goes back", "lock")
 
 
-def structure(now, run, nodes, answers, faults):
+def structure(now, version, run, answers, faults):
     """
     The whole fleet: what ``--out json`` of ``ringfree.status`` gives.
 
     now
         The moment at which it was asked.
 
+    version
+        The master's version of this project.
+
     run
         The lock of the run under way, or ``None``.
 
-    nodes
-        List of nodes.
-
     answers
-        Dictionary: node to what ``cloudstor.overview`` returned.
+        Dictionary: each node to what ``cloudstor.overview`` returned, or ``None``.
 
     faults
         Dictionary: node to text, for nodes that did not answer well.
 
-    Returns ``{"version": 1, "at": seconds, "run": {"what", "user", "since", "until", "nodes", "paused", "aborted"} or
-    None, "nodes": {node: {"answers", "store", "state", "since", "san", "silent", "deadline", "deadman", "left", "lock",
-    "faults", "containers"}}}``; containers are ``{ctid: {"name", "running", "wanted", "store", "ok", "why",
-    "down_since", "fault"}}``, with ids as texts.
+    Returns ``{"format": 1, "version": text, "at": seconds, "run": {"what", "user", "since", "until", "nodes", "paused",
+    "aborted"} or None, "nodes": {node: {"answers", "version", "store", "state", "since", "san", "silent", "deadline",
+    "deadman", "left", "lock", "faults", "containers"}}}``; containers are ``{ctid: {"name", "running", "wanted",
+    "store", "ok", "why", "down_since", "fault"}}``, with ids as texts.
     """
     keys = ("what", "user", "since", "until", "nodes", "paused", "aborted")
     under_way = {key: run.get(key) for key in keys} if run else None
     found = {}
-    for node in nodes:
-        entry = _node(answers.get(node), faults.get(node))
+    for node, answer in answers.items():
+        entry = _node(answer, faults.get(node))
+        if entry["version"] not in (None, version):
+            entry["faults"].append(
+                f"has version {entry['version']} of this project, the master {version}: "
+                f"'salt {node} saltutil.sync_all' brings it"
+            )
         entry["lock"] = under_way["what"] if under_way and node in (under_way["nodes"] or []) else None
         found[node] = entry
-    return {"version": VERSION, "at": now, "run": under_way, "nodes": found}
+    return {"format": FORMAT, "version": version, "at": now, "run": under_way, "nodes": found}
 
 
 def _node(answer, fault):
@@ -73,7 +79,7 @@ def _node(answer, fault):
         return {
             "answers": False,
             "store": "unknown",
-            **dict.fromkeys(("state", "since", "san", "deadline")),
+            **dict.fromkeys(("version", "state", "since", "san", "deadline")),
             "silent": [],
             "deadman": "",
             "left": "",
@@ -141,7 +147,12 @@ def screen(fleet, everything=False):
     """
     now = fleet["at"]
     rows = [HEAD, *(_row(name, entry, now) for name, entry in fleet["nodes"].items())]
-    lines = [f"{_moment(now, now)}  {_run(fleet['run'], now)}", "", *table(rows), ""]
+    lines = [
+        f"{_moment(now, now)}  {_run(fleet['run'], now)}  (version {fleet['version']})",
+        "",
+        *table(rows),
+        "",
+    ]
     containers, well = [], 0
     for name, entry in fleet["nodes"].items():
         lines += [f"{name}: {fault}" for fault in entry["faults"]]
@@ -160,7 +171,7 @@ def screen(fleet, everything=False):
 def _row(name, entry, now):
     if not entry["answers"]:
         return (name, "?", "no answer", *["-"] * (len(HEAD) - 4), entry["lock"] or "-")
-    san = "silent" if entry["silent"] else (entry["san"] or "-").split(" ", 1)[0]
+    san = "silent" if entry["silent"] else entry["san"] or "-"
     back = f"{left(entry['deadline'] - now)} left" if entry["deadline"] else "-"
     return (
         name,

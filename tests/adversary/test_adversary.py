@@ -78,6 +78,8 @@ def before(lab, swapper):
     found = {node: local_side.checker.remember(lab, [node])[node] for node in NODES}
     lab.write("node001", f"/vz/private/{ATTACKER}/srv/swapper", swapper, "0755")
     lab.on("node001", "vzctl", "exec", ATTACKER, ATTACKS)
+    first = f"/vz/private/{ATTACKER}/srv/race/d1"
+    wait_for(lambda: lab.try_on("node001", "test", "-L", first)[0] == 0, "a directory that has become a link")
     return {
         "nodes": found,
         "own": own_files(lab),
@@ -96,7 +98,8 @@ def presynced(lab, before):
 def moved(lab, presynced):
     run = migrate(lab)
     assert run.code == 0, run
-    assert lab.on("node001", "sh", "-c", f"ls /vz/nfsprivate/{ATTACKER}/srv/race").split(), "nobody attacks"
+    first = f"/vz/nfsprivate/{ATTACKER}/srv/race/d1"
+    wait_for(lambda: lab.try_on("node001", "test", "-L", first)[0] == 0, "an attack on the share")
     return run
 
 

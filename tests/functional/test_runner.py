@@ -22,6 +22,7 @@ import pytest
 import ringfree_command
 import ringfree_pillar
 import ringfree_seal
+import ringfree_version
 import salt.config
 import salt.loader
 import salt.payload
@@ -504,6 +505,7 @@ def test_h28_whatever_is_typed_takes_no_lock_unless_it_is_right(master, argument
 # --- preflight ------------------------------------------------------------------------------------------------------
 
 
+VERSION = ringfree_version.of_project()
 SHARES = {name: f"10.77.0.21:/rf-images/{name}" for name in ("private", "root", "conf")}
 
 
@@ -516,6 +518,7 @@ def report(findings=(), containers=None, need=0, free=10**9, shares=SHARES):
         "containers": containers or {},
         "need": {"bytes": need, "inodes": 0},
         "free": {"bytes": free, "inodes": 10**6},
+        "version": VERSION,
         "loaded": dict(LOADED),
     }
 
@@ -545,7 +548,12 @@ def fit(master):
             **dict.fromkeys(master.module.NEWEST, True),
             "service.get_all": ["nagios"],
             "ringfree_preflight.look": lambda node: report(),
-            "ringfree_preflight.salt_settings": {"findings": [], "notes": [], "loaded": dict(LOADED)},
+            "ringfree_preflight.salt_settings": {
+                "findings": [],
+                "notes": [],
+                "version": VERSION,
+                "loaded": dict(LOADED),
+            },
         }
     )
     return master
@@ -806,6 +814,16 @@ def test_h36_a_minion_that_loads_another_file_in_the_place_of_ours_is_a_finding(
     assert third.startswith("mon001: /x.py is loaded in the place of this project's _utils/ringfree_files.py")
 
 
+@pytest.mark.parametrize(("has", "said"), [("0.1.0", "version 0.1.0"), (None, "an older version")])
+def test_h36_a_minion_with_another_version_is_one_finding(fit, has, said):
+    """Not one for each of its files."""
+    old = {name: [path, "0" * 64] for name, (path, _) in LOADED.items()}
+    fit.answers["ringfree_preflight.look", "node001"] = {**report(), "version": has, "loaded": old}
+    assert findings(fit) == [
+        f"node001: has {said} of this project, the master {VERSION}: 'salt node001 saltutil.sync_all' brings it"
+    ]
+
+
 def test_h36_a_master_whose_own_modules_are_old_is_a_finding(fit, tmp_path):
     """Which it is, and how it gets the new ones."""
     shutil.copytree(PROJECT / "salt", tmp_path / "salt")  # with the modules, for the links to them
@@ -1025,8 +1043,8 @@ def overview(**other):
         "down_since": None,
     }
     return {
-        "state": "nfs", "since": 1795350000.0, "san": "primary", "silent": [], "deadline": None, "deadman": "",
-        "left": "", "faults": [], "containers": {101: seen}, **other,
+        "version": VERSION, "state": "nfs", "since": 1795350000.0, "san": "primary", "silent": [], "deadline": None,
+        "deadman": "", "left": "", "faults": [], "containers": {101: seen}, **other,
     }  # fmt: skip
 
 
@@ -1054,7 +1072,7 @@ def test_a_status_for_programs_is_the_whole_structure(soon, monkeypatch):
     monkeypatch.setitem(soon.module.__opts__, "output", "json")
     soon.answers["cloudstor.overview"] = lambda node: overview()
     fleet = soon("status")
-    assert fleet["version"] == 1 and list(fleet["nodes"]) == ["node001", "node002"]
+    assert fleet["format"] == 1 and list(fleet["nodes"]) == ["node001", "node002"]
     assert fleet["nodes"]["node002"]["containers"]["101"]["store"] == "nfs"
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import ringfree_version
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
@@ -83,6 +84,11 @@ def test_every_orchestration_that_is_named_is_there():
     for path in DOCUMENTS:
         for name in re.findall(r"state\.orch ([a-z_.]+)", path.read_text()):
             assert (CHECKOUT / "salt" / f"{name.replace('.', '/')}.sls").exists(), f"{path}: {name}"
+
+
+def test_the_version_is_the_newest_one_of_the_changes():
+    newest = re.search(r"^## ([\d.]+)", (CHECKOUT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert newest[1] == ringfree_version.of_project()
 
 
 def test_what_is_generated_is_as_it_would_be_made_now():

@@ -379,7 +379,7 @@ def test_h28_what_is_typed_wrongly_is_refused_whole(lab, overlay, orchestration,
     [
         (
             ["status", "nodez=node001"],
-            "ringfree.status takes nodes: got an unexpected keyword argument 'nodez'",
+            "ringfree.status takes nodes, all: got an unexpected keyword argument 'nodez'",
         ),
         (
             ["gate", "node001"],

@@ -20,13 +20,14 @@ def container(**other):
 
 def node(containers=(), **other):
     return {
-        "state": "nfs", "since": NOW - 600, "san": "primary", "silent": [], "deadline": None, "deadman": "", "left": "",
+        "version": "0.9.0", "state": "nfs", "since": NOW - 600, "san": "primary", "silent": [], "deadline": None,
+        "deadman": "", "left": "",
         "faults": [], "containers": dict(containers), **other,
     }  # fmt: skip
 
 
 def shown(answers, nodes=("node001",), faults=(), run=None, everything=False):
-    fleet = screen.structure(NOW, run, list(nodes), answers, dict(faults))
+    fleet = screen.structure(NOW, "0.9.0", run, {name: answers.get(name) for name in nodes}, dict(faults))
     json.dumps(fleet, allow_nan=False)
     return screen.screen(fleet, everything).splitlines()
 
@@ -34,7 +35,7 @@ def shown(answers, nodes=("node001",), faults=(), run=None, everything=False):
 def test_a_node_is_one_line_and_what_is_well_is_not_shown():
     lines = shown({"node001": node({101: container(), 102: container(name=None)})})
     assert lines == [
-        "02:30:00  no run is under way",
+        "02:30:00  no run is under way  (version 0.9.0)",
         "",
         "node     store  state   SAN      since     goes back  lock",
         "node001  NFS    on NFS  primary  02:20:00  -          -",
@@ -91,10 +92,10 @@ def test_a_node_in_flight_says_how_long_it_has_left_and_whose_run_it_is():
             {101: container(), 102: container(store="local")},
             state="in_flight", deadline=NOW + 23 * 60 + 5, deadman=said,
         ),
-        "node002": node(state="local", since=None, san="secondary (10.77.0.22) is in use, the pillar says primary"),
+        "node002": node(state="local", since=None, san="secondary"),
     }  # fmt: skip
     lines = shown(seen, ("node001", "node002"), run=run)
-    assert lines[0] == "02:30:00  migrate by alice since 02:29:00, to be over by 03:30:00"
+    assert lines[0] == "02:30:00  migrate by alice since 02:29:00, to be over by 03:30:00  (version 0.9.0)"
     assert lines[3] == "node001  mixed  in flight  primary    02:20:00  23 min left  migrate"
     assert lines[4] == "node002  -      local      secondary  -         -            -"
     assert f"node001: {said}" in lines
@@ -126,21 +127,28 @@ def test_a_node_that_does_not_answer_and_a_dead_san_are_said():
     ids=repr,
 )
 def test_an_answer_that_cannot_be_read_is_no_answer(answer):
-    fleet = screen.structure(NOW, None, ["node001"], {"node001": answer}, {})
+    fleet = screen.structure(NOW, "0.9.0", None, {"node001": answer}, {})
     assert fleet["nodes"]["node001"]["answers"] is False
     assert fleet["nodes"]["node001"]["faults"] == ["it answers what cannot be read"]
 
 
+def test_a_node_with_another_version_is_named():
+    lines = shown({"node001": node(version="0.8.0")})
+    assert lines[-1] == (
+        "node001: has version 0.8.0 of this project, the master 0.9.0: 'salt node001 saltutil.sync_all' brings it"
+    )
+
+
 def test_a_container_that_cannot_be_read_is_a_fault_of_its_node():
-    fleet = screen.structure(NOW, None, ["node001"], {"node001": node({101: [], 102: container()})}, {})
+    fleet = screen.structure(NOW, "0.9.0", None, {"node001": node({101: [], 102: container()})}, {})
     assert list(fleet["nodes"]["node001"]["containers"]) == ["102"]
     assert fleet["nodes"]["node001"]["faults"] == ["what it says of container 101 cannot be read"]
 
 
 def test_the_shape_is_the_documented_one():
-    """Who reads it by a program relies on it: a change of it is another version."""
-    fleet = screen.structure(NOW, None, ["node001", "node002"], {"node001": node({101: container()})}, {})
-    assert list(fleet) == ["version", "at", "run", "nodes"] and fleet["version"] == 1
+    """Who reads it by a program relies on it: a change of it is another format."""
+    fleet = screen.structure(NOW, "0.9.0", None, {"node001": node({101: container()}), "node002": None}, {})
+    assert list(fleet) == ["format", "version", "at", "run", "nodes"] and fleet["format"] == 1
     keys = {"answers", "store", "lock", *screen.NODE}
     assert all(set(entry) == keys for entry in fleet["nodes"].values())
     assert set(fleet["nodes"]["node001"]["containers"]["101"]) == {*screen.CONTAINER, "fault"}
