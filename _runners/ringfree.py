@@ -259,7 +259,7 @@ def _unanswered(node, function, said):
     """What there is to say of a node that answered no question but with a text."""
     if said != f"'{function}' is not available.":
         return said
-    return f"{said} Its modules are older than the master's: 'salt {node} saltutil.sync_all' brings them"
+    return f"{said} Its modules are missing or older than the master's: 'salt {node} saltutil.sync_all' brings them"
 
 
 def _collect_garbage():
