@@ -1647,16 +1647,40 @@ def status(nodes=None, all=False):  # pylint: disable=redefined-builtin
 
         salt-run ringfree.status
     """
+    fleet = _fleet(nodes)
+    return fleet if __opts__.get("output") else _utils("ringfree_screen.screen")(fleet, all)
+
+
+def _fleet(nodes):
+    """The structure that the screen, and the advice, are made from."""
     names = _names(nodes, _settings())
     asked = _ask_within(names, "cloudstor.overview", SCREEN)
-    fleet = _utils("ringfree_screen.structure")(
+    return _utils("ringfree_screen.structure")(
         time.time(),
         _utils("ringfree_version.of_project")(),
         _holder(),
         {node: asked["answers"].get(node) for node in names},
         asked["faults"],
     )
-    return fleet if __opts__.get("output") else _utils("ringfree_screen.screen")(fleet, all)
+
+
+@_checks_arguments()
+def help(nodes=None):
+    """
+    What can be typed now, for the state that the fleet is in.
+
+    nodes : None
+        List of nodes; ``None`` for all of the pillar.
+
+    Returns text: what one may want, with the command for it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run ringfree.help
+    """
+    return _utils("ringfree_screen.advice")(_fleet(nodes))
 
 
 @_checks_arguments()

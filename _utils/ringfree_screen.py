@@ -2,6 +2,7 @@
 How the fleet stands: what nodes say of themselves as one structure, and that structure as one screen for people.
 """
 
+import json
 import time
 
 FORMAT = 1  # of the structure: another number when something in it means something else
@@ -166,6 +167,107 @@ def screen(fleet, everything=False):
     hidden = f"{well} containers are as they should be; 'all=True' shows them"
     lines += ["", hidden] if well and not everything else []
     return "\n".join(_without_gaps(lines))
+
+
+def advice(fleet):
+    """
+    What can be typed now, for the state that the fleet is in.
+
+    fleet
+        What :py:func:`structure` returns.
+
+    Returns text: a line for each thing that one may want, with the command for it below.
+    """
+    found = _during_a_run() if fleet["run"] else _between_runs(fleet)
+    found += [("see where everything is", "salt-run ringfree.status")]
+    return "\n".join(
+        line for what, *commands in found for line in (f"{what}:", *(f"    {c}" for c in commands))
+    )
+
+
+def _during_a_run():
+    return [
+        ("see what the run does", "salt-run ringfree.watch"),
+        ("hold it before its next part, while no container is down, and let it go on",
+         "salt-run ringfree.pause", "salt-run ringfree.resume"),
+        ("end it: no further step begins, and a node in flight goes back", "salt-run ringfree.abort"),
+    ]  # fmt: skip
+
+
+def _between_runs(fleet):
+    kinds = {}
+    for name, entry in fleet["nodes"].items():
+        kind = "no answer" if not entry["answers"] else "silent" if entry["silent"] else entry["state"]
+        kinds.setdefault(kind, []).append(name)
+    in_use = {fleet["nodes"][name]["san"] for name in kinds.get("silent", ())}
+    other = "primary" if in_use == {"secondary"} else "secondary"
+    advised = {
+        "no answer": _for_no_answer,
+        "unknown": _for_unknown,
+        "silent": lambda nodes: _for_silent(nodes, other),
+        "in_flight": _for_in_flight,
+        "local": _for_local,
+        "nfs": _for_nfs,
+    }
+    return [advice for kind, of in advised.items() if kind in kinds for advice in of(kinds[kind])]
+
+
+def _for_no_answer(nodes):
+    return [("find out whether nodes that do not answer live", f"salt -L {','.join(nodes)} test.ping")]
+
+
+def _for_unknown(nodes):
+    commands = [f"salt {node} cloudstor.recover_journal" for node in nodes]
+    return [("write journals that are lost or damaged anew, from what is found on the node", *commands)]
+
+
+def _for_silent(nodes, other):
+    return [
+        (
+            "see what it would mean to go to the other SAN, and go there",
+            f"salt-run ringfree.failover_plan {other} nodes='{json.dumps(nodes)}'",
+            _orchestration("failover", nodes, to=other),
+        )
+    ]
+
+
+def _for_in_flight(nodes):
+    return [
+        ("go on with nodes that are in flight", _orchestration("migrate", nodes)),
+        ("or take them home", _orchestration("rollback", nodes)),
+    ]
+
+
+def _for_local(nodes):
+    return [
+        (
+            "look at everything that could stop a migration, and see what it would do",
+            "salt-run ringfree.preflight",
+            "salt-run state.orch migrate test=True",
+        ),
+        ("copy beforehand, while everything runs", _orchestration("presync", nodes)),
+        ("move to NFS", _orchestration("migrate", nodes)),
+    ]
+
+
+def _for_nfs(nodes):
+    return [
+        ("see which containers answer, and how long they were down", "salt-run ringfree.report"),
+        (
+            "see what has drifted, and correct it",
+            f"salt -L {','.join(nodes)} state.apply test=True",
+            f"salt -L {','.join(nodes)} state.apply",
+        ),
+        (
+            "go home, with what was written on NFS, or without it",
+            _orchestration("rollback", nodes, data="sync_back"),
+            _orchestration("rollback", nodes, data="discard"),
+        ),
+    ]
+
+
+def _orchestration(name, nodes, **other):
+    return f"salt-run state.orch {name} pillar='{json.dumps({'nodes': nodes, **other})}'"
 
 
 def _row(name, entry, now):

@@ -350,7 +350,7 @@ FUNCTIONS = {
     "preflight": (), "plan": (),
     "wait_idle": (["node001"],), "consent": ("node001",), "consented": ("7f3a-91c2", ["node001"]),
     "failover_plan": ("secondary",), "failover_gate": ("node002", ["node001"]), "replication": (), "status": (),
-    "report": (), "bring_up": (), "move_owner": (101, "node002"),
+    "help": (), "report": (), "bring_up": (), "move_owner": (101, "node002"),
 }  # fmt: skip
 NODES_WRONG = ["node009", "", 5, {}, [5], [], ["node001", "node009"], True, [["node001"]]]
 NODE_WRONG = ["node009", "", 5, [], ["node001"], None, True]
@@ -361,7 +361,7 @@ WRONG = {
         (function, "nodes"): NODES_WRONG
         for function in (
             "begin", "end", "silence", "preflight", "plan", "wait_idle", "consented", "failover_plan", "replication",
-            "status", "report", "bring_up",
+            "status", "help", "report", "bring_up",
         )
     },
     **{(function, "node"): NODE_WRONG for function in ("commit", "gate", "part", "failover_gate")},
@@ -1074,6 +1074,13 @@ def test_a_status_for_programs_is_the_whole_structure(soon, monkeypatch):
     fleet = soon("status")
     assert fleet["format"] == 1 and list(fleet["nodes"]) == ["node001", "node002"]
     assert fleet["nodes"]["node002"]["containers"]["101"]["store"] == "nfs"
+
+
+def test_the_help_is_for_the_state_that_the_fleet_is_in(soon):
+    soon.answers["cloudstor.overview", "node001"] = overview(state="in_flight")
+    said = soon("help")
+    assert """salt-run state.orch rollback pillar='{"nodes": ["node001"]}'""" in said
+    assert "salt -L node002 test.ping" in said
 
 
 def test_a_status_names_the_run_that_holds_the_lock(soon, other):

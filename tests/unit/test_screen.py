@@ -132,6 +132,63 @@ def test_an_answer_that_cannot_be_read_is_no_answer(answer):
     assert fleet["nodes"]["node001"]["faults"] == ["it answers what cannot be read"]
 
 
+RUN = {
+    "what": "migrate", "user": "alice", "since": NOW - 60, "until": None, "nodes": ["node001"], "pid": 7,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("answers", "run", "commands"),
+    [
+        ({"node001": node()}, RUN, ["ringfree.watch", "ringfree.pause", "ringfree.resume", "ringfree.abort"]),
+        ({"node001": None}, None, ["salt -L node001 test.ping"]),
+        ({"node001": node(state="unknown")}, None, ["salt node001 cloudstor.recover_journal"]),
+        (
+            {"node001": node(state="local"), "node002": node(state="local")},
+            None,
+            [
+                "ringfree.preflight",
+                "state.orch migrate test=True",
+                """state.orch presync pillar='{"nodes": ["node001", "node002"]}'""",
+                """state.orch migrate pillar='{"nodes": ["node001", "node002"]}'""",
+            ],
+        ),
+        (
+            {"node001": node(state="in_flight")},
+            None,
+            [
+                """state.orch migrate pillar='{"nodes": ["node001"]}'""",
+                """state.orch rollback pillar='{"nodes": ["node001"]}'""",
+            ],
+        ),
+        (
+            {"node001": node()},
+            None,
+            [
+                "ringfree.report",
+                "salt -L node001 state.apply test=True",
+                "salt -L node001 state.apply",
+                """state.orch rollback pillar='{"nodes": ["node001"], "data": "sync_back"}'""",
+                """state.orch rollback pillar='{"nodes": ["node001"], "data": "discard"}'""",
+            ],
+        ),
+        (
+            {"node001": node(silent=["private"], san="secondary")},
+            None,
+            [
+                """ringfree.failover_plan primary nodes='["node001"]'""",
+                """state.orch failover pillar='{"nodes": ["node001"], "to": "primary"}'""",
+            ],
+        ),
+    ],
+    ids=["a run", "no answer", "no journal", "local", "in flight", "on NFS", "a dead SAN"],
+)
+def test_what_can_be_typed_is_for_the_state_that_the_fleet_is_in(answers, run, commands):
+    fleet = screen.structure(NOW, "0.9.0", run, answers, {})
+    lines = [line.strip() for line in screen.advice(fleet).splitlines() if line.startswith("    ")]
+    assert [line.removeprefix("salt-run ") for line in lines] == [*commands, "ringfree.status"]
+
+
 def test_a_node_with_another_version_is_named():
     lines = shown({"node001": node(version="0.8.0")})
     assert lines[-1] == (
