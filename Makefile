@@ -58,7 +58,7 @@ format: venv ## put Python files into their form
 	.venv/bin/ruff format . $$($(call with_shebang,python3))
 	.venv/bin/ruff check --fix . $$($(call with_shebang,python3))
 
-docs: venv ## make docs/pillar.md and docs/reference.md out of what they are about
+docs: venv ## make docs/pillar.md, docs/reference.md and the end of docs/hazards.md out of what they are about
 	.venv/bin/python docs/generate
 
 bench: set-up ## figures about the migration, as ratios

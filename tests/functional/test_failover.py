@@ -446,7 +446,7 @@ def test_what_fails_in_the_middle_can_go_the_other_way(node, what):
 # --- the dead SAN ---------------------------------------------------------------------------------------------------
 
 
-def test_h13_what_hangs_on_a_dead_san_is_ended_in_order(node):
+def test_h44_what_hangs_on_a_dead_san_is_ended_in_order(node):
     write(node, 101, "never copied")
     kill_primary(node)
     dry = failover(node, "secondary", test=True)
@@ -476,7 +476,7 @@ def test_h13_what_hangs_on_a_dead_san_is_ended_in_order(node):
     assert not (node.folder / "vz/nfsprivate/101/etc/spool").exists()
 
 
-def test_h13_vzctl_ends_what_it_can_end_without_the_dead_san(node):
+def test_h44_vzctl_ends_what_it_can_end_without_the_dead_san(node):
     """The confs below the share lead to local storage, so that it has nothing to look at there."""
     hidden = node.folder / "etc/sysconfig/vz-scripts.hidden"
     for ctid in (101, 102, 104):
@@ -499,7 +499,7 @@ def test_h13_a_number_that_is_somebody_elses_by_now_is_not_killed(node, monkeypa
     assert node.calls("kill") == []
 
 
-def test_h13_nothing_is_forced_while_somebody_else_uses_the_same_file_system(node):
+def test_h45_nothing_is_forced_while_somebody_else_uses_the_same_file_system(node):
     """It would end the waiting calls of his mount as well; what is dead goes all the same."""
     table = (node.folder / "proc/mountinfo").read_text().splitlines()
     device = next(line for line in table if line.split()[4].endswith("/vz-scripts")).split()[2]

@@ -178,7 +178,7 @@ ELSEWHERE = {
 
 
 @pytest.mark.parametrize("line", ELSEWHERE.values(), ids=list(ELSEWHERE))
-def test_h13_what_shares_a_file_system_with_a_mount_in_use_is_not_unmounted_by_force(fake_node, nfs, line):
+def test_h45_what_shares_a_file_system_with_a_mount_in_use_is_not_unmounted_by_force(fake_node, nfs, line):
     """It would end the waiting calls of all of them, whatever mount they came by."""
     fake_node.pillar["nfs"]["deadline"] = 5
     for entry in [*ONE_FILE_SYSTEM.splitlines(), line]:
@@ -191,7 +191,7 @@ def test_h13_what_shares_a_file_system_with_a_mount_in_use_is_not_unmounted_by_f
     assert not [call for call in fake_node.calls("umount") if "-f" in call.split()]
 
 
-def test_h13_shares_that_nobody_uses_share_a_file_system_and_can_be_unmounted_by_force(fake_node, nfs):
+def test_h45_shares_that_nobody_uses_share_a_file_system_and_can_be_unmounted_by_force(fake_node, nfs):
     fake_node.pillar["nfs"]["deadline"] = 5
     for entry in ONE_FILE_SYSTEM.splitlines():
         fake_node.mount(entry.format(folder=fake_node.folder))

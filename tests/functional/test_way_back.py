@@ -58,7 +58,7 @@ def test_the_node_is_as_before_from_anywhere(moved, point):
 
 
 @pytest.mark.parametrize("data", ["sync-back", "Discard", "", True, ["sync_back"]])
-def test_h21_only_two_words_say_what_becomes_of_the_data(moved, data):
+def test_h35_only_two_words_say_what_becomes_of_the_data(moved, data):
     """A dash for the underscore once discarded what customers had written."""
     node = moved("committed")
     before = node.tree()
@@ -667,7 +667,7 @@ def dead_san(moved, fake_bin, monkeypatch):
     return node
 
 
-def test_h13_what_hangs_on_a_dead_san_goes_home_where_its_data_is_let_go(dead_san):
+def test_h44_what_hangs_on_a_dead_san_goes_home_where_its_data_is_let_go(dead_san):
     """It is ended by force, never lazily; once the SAN is back the same rollback tells it what has happened."""
     asked = len(dead_san.calls())
     result = revert(dead_san, "discard")
@@ -774,7 +774,7 @@ def lazy_unmounts(node):
     return [call for call in node.calls("umount") if "-l" in call.split()]
 
 
-def test_h13_what_hangs_on_a_dead_san_is_left_where_its_data_is_wanted(dead_san):
+def test_h44_what_hangs_on_a_dead_san_is_left_where_its_data_is_wanted(dead_san):
     """Nothing hangs, nothing starts twice, and once the SAN is back the same rollback takes everything home."""
     result = revert(dead_san, "sync_back")
     assert result["result"] is False
@@ -847,7 +847,7 @@ DAMAGES = {
 
 @pytest.mark.walk
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_snapshot_is_refused_before_anything_is_stopped_and_can_be_let_go(moved, damage):
+def test_h34_a_damaged_snapshot_is_refused_before_anything_is_stopped_and_can_be_let_go(moved, damage):
     node = moved("committed")
     name, do = DAMAGES[damage]
     do(node.folder / name)
@@ -876,7 +876,7 @@ def test_a_damaged_snapshot_is_refused_before_anything_is_stopped_and_can_be_let
 @pytest.mark.walk
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("point", ["prepared", "owned by the share", "started"])
-def test_a_node_in_flight_goes_home_without_its_snapshot(moved, point, damage):
+def test_h34_a_node_in_flight_goes_home_without_its_snapshot(moved, point, damage):
     """Containers may be down: it is no time to ask anybody."""
     node = moved(point)
     name, do = DAMAGES[damage]
@@ -940,7 +940,7 @@ def test_the_damaged_snapshot_of_the_version_before_is_put_together_by_hand(move
     assert f" {node.private(101)} " in (node.folder / "proc/mountinfo").read_text()
 
 
-def test_what_the_journal_says_of_the_snapshot_counts(moved):
+def test_h34_what_the_journal_says_of_the_snapshot_counts(moved):
     """The list beside an archive vouches for it, also for one of another time that somebody put back."""
     node = moved("committed")
     listed = node.folder / f"{ARCHIVE}.sha256"

@@ -255,7 +255,7 @@ def test_a_text_that_is_right_is_handed_on_as_it_is(master):
         assert found == [["echo", text]] * 3
 
 
-def test_all_faults_of_a_command_line_come_in_one_message(master):
+def test_h35_all_faults_of_a_command_line_come_in_one_message(master):
     command_line = yaml.safe_load(
         '{"nodes": ["node009"], "data": "sync-back", "nodez": 1, "ringfree": {"batch": "2", "colour": {}}}'
     )

@@ -82,7 +82,7 @@ def snapshot(tmp_path_factory):
     return path.read_bytes(), archive.unpack(str(path))
 
 
-def test_every_cut_is_refused_and_every_flipped_bit_is_refused_or_means_the_same(snapshot, tmp_path):
+def test_h34_every_cut_is_refused_and_every_flipped_bit_is_refused_or_means_the_same(snapshot, tmp_path):
     """Without a check sum of its own: of the header of gzip, which has none, nothing is read but the format."""
     data, whole = snapshot
     path = tmp_path / "snapshot.tar.gz"
