@@ -11,18 +11,29 @@ A program that must not end with whoever asks for it is started by a process tha
 for it and ends as it does.
 """
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
+import functools
 import json
 import os
 import re
 import resource
 import signal
 import sys
+import typing
+from collections.abc import Callable
 
 MARK = "not as the vz service would start it: "
 #: What a service has that says nothing of these things.
-PLAIN = {"cgroup": "/system.slice/vz.service", "nice": 0, "oom": 0, "umask": 0o022, "limits": {}}
+PLAIN: Place = {"cgroup": "/system.slice/vz.service", "nice": 0, "oom": 0, "umask": 0o022, "limits": {}}
+#: Of a place: what systemd calls its numbers, and to which base it writes them.
+NUMBERS: tuple[tuple[typing.Literal["nice", "oom", "umask"], str, int], ...] = (
+    ("nice", "Nice", 10),
+    ("oom", "OOMScoreAdjust", 10),
+    ("umask", "UMask", 8),
+)
 IOPRIO_SET = {"x86_64": 251, "i386": 289, "i686": 289}
 #: What /proc/PID/limits calls the limits.
 LIMITS = {
@@ -44,7 +55,17 @@ LIMITS = {
 }
 
 
-def prefix(place, alone=False):
+class Place(typing.TypedDict):
+    """What a service gives its processes; limits are ``[soft, hard]`` by their names."""
+
+    cgroup: str
+    nice: int
+    oom: int
+    umask: int
+    limits: dict[str, list[int]]
+
+
+def prefix(place: Place, alone: bool = False) -> list[str]:
     """
     The words that stand before a program's own.
 
@@ -62,7 +83,7 @@ def prefix(place, alone=False):
     return [sys.executable, "-I", script, json.dumps({**place, "alone": alone})] if there else []
 
 
-def of_service(shown):
+def of_service(shown: str) -> Place:
     """
     What a service gives its processes.
 
@@ -72,10 +93,10 @@ def of_service(shown):
     Returns ``{"cgroup": path, "nice": number, "oom": number, "umask": number, "limits": {name: [soft, hard]}}``.
     """
     values = dict(line.partition("=")[::2] for line in shown.splitlines())
-    place = {**PLAIN, "cgroup": _cgroup(values) or PLAIN["cgroup"], "limits": {}}
-    for name, key, base in (("nice", "Nice", 10), ("oom", "OOMScoreAdjust", 10), ("umask", "UMask", 8)):
+    place: Place = {**PLAIN, "cgroup": _cgroup(values) or PLAIN["cgroup"], "limits": {}}
+    for number, key, base in NUMBERS:
         with contextlib.suppress(KeyError, ValueError):
-            place[name] = int(values[key], base)
+            place[number] = int(values[key], base)
     for name in LIMITS.values():
         with contextlib.suppress(KeyError, ValueError):
             hard = _limit(values[f"Limit{name}"])
@@ -84,7 +105,7 @@ def of_service(shown):
     return place
 
 
-def of_init(name, limits):
+def of_init(name: str, limits: str) -> Place:
     """
     What an init script gives its processes: what process 1 has.
 
@@ -101,7 +122,7 @@ def of_init(name, limits):
     return {**PLAIN, "limits": known}
 
 
-def complaints(text):
+def complaints(text: str) -> list[str]:
     """
     What could not be put right.
 
@@ -113,13 +134,13 @@ def complaints(text):
     return [line for line in text.splitlines() if line.startswith(MARK)]
 
 
-def _limit(word):
+def _limit(word: str) -> int:
     """A limit as setrlimit(2) has it: an old systemd writes infinity as a number."""
     number = resource.RLIM_INFINITY if word in ("infinity", "unlimited") else int(word)
     return resource.RLIM_INFINITY if number >= 1 << 63 else number
 
 
-def _cgroup(values):
+def _cgroup(values: dict[str, str]) -> str | None:
     """Where the processes of a service are; systemd says so only while there are any."""
     if values.get("ControlGroup") or not values.get("Slice", "").endswith(".slice"):
         return values.get("ControlGroup")
@@ -129,7 +150,7 @@ def _cgroup(values):
     return "".join(f"/{name}.slice" for name in names if words[0]) + f"/{values.get('Id', 'vz.service')}"
 
 
-def groups(mine, table, wanted):
+def groups(mine: str, table: str, wanted: str) -> list[tuple[str, str, bool]]:
     """
     The directories that stand for a service's cgroup, one for each hierarchy in which this process is in another one.
 
@@ -157,14 +178,14 @@ def groups(mine, table, wanted):
     found = []
     for line in mine.splitlines():
         number, controllers, path = line.split(":", 2)
-        top = tops.get(controllers.split(",")[0])
+        place = tops.get(controllers.split(",")[0])
         own = controllers == "name=systemd" or number == "0"
-        if top and path not in ("/", wanted):
-            found.append((top, wanted, own))
+        if place and path not in ("/", wanted):
+            found.append((place, wanted, own))
     return found if any(own for _, _, own in found) else []
 
 
-def _join(wanted):
+def _join(wanted: str) -> None:
     """Go to the service's cgroup."""
     with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as stream:
         mine = stream.read()
@@ -180,15 +201,15 @@ def _join(wanted):
         _write(f"{top}{path}/cgroup.procs", "0")
 
 
-def _write(path, text):
+def _write(path: str, text: str) -> None:
     with open(path, "w", encoding="ascii") as stream:
         stream.write(text)
 
 
-def _set_limit(name, wanted):
+def _set_limit(name: str, wanted: list[int]) -> None:
     kind = getattr(resource, f"RLIMIT_{name}")
     try:
-        resource.setrlimit(kind, tuple(wanted))
+        resource.setrlimit(kind, (wanted[0], wanted[1]))
     except (OSError, ValueError):
         # As near as may be, which is what systemd does with a limit that it cannot set.
         soft, hard = wanted[0], resource.getrlimit(kind)[1]
@@ -198,7 +219,7 @@ def _set_limit(name, wanted):
         raise
 
 
-def _io_priority():
+def _io_priority() -> None:
     """Back to none, which goes by the nice value."""
     number = IOPRIO_SET.get(os.uname().machine)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -206,20 +227,21 @@ def _io_priority():
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def _become(place):
+def _become(place: Place) -> None:
     """Put everything right; what cannot be is said, and keeps no container down."""
-    steps = [
-        ("cgroup", _join, place["cgroup"]),
-        *((f"limit {name}", _set_limit, name, values) for name, values in place["limits"].items()),
-        ("scheduling", os.sched_setscheduler, 0, os.SCHED_OTHER, os.sched_param(0)),
-        ("processors", os.sched_setaffinity, 0, os.sched_getaffinity(1)),
-        ("priority", os.setpriority, os.PRIO_PROCESS, 0, place["nice"]),
+    do = functools.partial
+    steps: list[tuple[str, Callable[[], object]]] = [
+        ("cgroup", do(_join, place["cgroup"])),
+        *((f"limit {name}", do(_set_limit, name, values)) for name, values in place["limits"].items()),
+        ("scheduling", do(os.sched_setscheduler, 0, os.SCHED_OTHER, os.sched_param(0))),
+        ("processors", do(os.sched_setaffinity, 0, os.sched_getaffinity(1))),
+        ("priority", do(os.setpriority, os.PRIO_PROCESS, 0, place["nice"])),
         ("I/O priority", _io_priority),
-        ("OOM score", _write, "/proc/self/oom_score_adj", str(place["oom"])),
+        ("OOM score", do(_write, "/proc/self/oom_score_adj", str(place["oom"]))),
     ]
-    for what, act, *arguments in steps:
+    for what, act in steps:
         try:
-            act(*arguments)
+            act()
         except (OSError, ValueError) as error:
             sys.stderr.write(f"{MARK}{what}: {error}\n")
     os.umask(place["umask"])
@@ -229,7 +251,7 @@ def _become(place):
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _go_alone():
+def _go_alone() -> None:
     """Return in a process that is nobody's child; the first one stays, and ends as this one will."""
     source, sink = os.pipe()
     first = os.fork()

@@ -3,6 +3,14 @@ The snapshot of a directory: a gzipped tar archive, written whole, read strictly
 the SHA-256 of what belongs to it, in the format of sha256sum(1).
 """
 
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator, Mapping
+
+if typing.TYPE_CHECKING:
+    from ringfree_files import File, Link
+
 import contextlib
 import hashlib
 import io
@@ -17,7 +25,7 @@ END = 2 * tarfile.BLOCKSIZE  # zeros that end a tar archive
 SUM = re.compile(r"([0-9a-f]{64})  (/[^\n]+)")
 
 
-def pack(folder, path):
+def pack(folder: str, path: str) -> None:
     """
     Write an archive of a directory: temporary file, fsync, rename.
 
@@ -45,7 +53,7 @@ def pack(folder, path):
     os.rename(temporary, path)
 
 
-def unpack(path, wanted=None, below=False):
+def unpack(path: str, wanted: str | None = None, below: bool = False) -> dict[str, Link | File]:
     """
     Read the files and links of an archive that lie directly in it, and in its subdirectories if asked.
 
@@ -67,7 +75,8 @@ def unpack(path, wanted=None, below=False):
     found = digest(data)
     if wanted not in (None, found):
         raise ValueError(f"{path} is damaged: its SHA-256 is {found}, not {wanted}")
-    entries, faults = {}, []
+    entries: dict[str, Link | File] = {}
+    faults = []
     try:
         for member, content in _members(_gunzip(data)):
             fault = _fault(member)
@@ -77,7 +86,7 @@ def unpack(path, wanted=None, below=False):
                 continue
             elif member.issym():
                 entries[member.name] = {"link": member.linkname}
-            elif member.isfile() or member.islnk():
+            elif content is not None:
                 mode = stat.S_IMODE(member.mode)
                 entries[member.name] = {"data": content, "mode": mode, "uid": member.uid, "gid": member.gid}
     # With the check sum right, only an archive that somebody made can get as far as the last three.
@@ -88,7 +97,7 @@ def unpack(path, wanted=None, below=False):
     return entries
 
 
-def _gunzip(data):
+def _gunzip(data: bytes) -> bytes:
     """One whole gzip stream with its check sum, and nothing after it: tarfile stops reading at the end of the tar."""
     stream = zlib.decompressobj(GZIP)
     content = stream.decompress(data)
@@ -99,28 +108,36 @@ def _gunzip(data):
     return content
 
 
-def _members(data):
+def _members(data: bytes) -> Iterator[tuple[tarfile.TarInfo, bytes | None]]:
     """Members of a tar archive with the content of files; Python takes a damaged header for the end."""
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         for member in archive:
-            yield member, archive.extractfile(member).read() if member.isfile() or _inside(member) else None
+            yield member, _content(archive, member) if member.isfile() or _inside(member) else None
         rest = data[archive.offset :]
     if len(rest) < END or rest.strip(b"\0"):
         raise EOFError("its end is missing")
 
 
-def _restorable(member):
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """What a file holds, or the one that a hard link is another name of."""
+    stream = archive.extractfile(member)
+    if stream is None:
+        raise ValueError(f"{member.name} is a link to what is no file")
+    return stream.read()
+
+
+def _restorable(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     """A member, unless nothing could be made of it: what is neither file nor link, and below the top what is faulty."""
     odd = not (member.isfile() or member.issym() or member.isdir() or member.islnk())
     return None if odd or ("/" in member.name and _fault(member)) else member
 
 
-def _inside(member):
+def _inside(member: tarfile.TarInfo) -> bool:
     """Whether a hard link can be read: what leads out is a fault, and looked for nowhere."""
     return member.islnk() and not _fault(member)
 
 
-def _fault(member):
+def _fault(member: tarfile.TarInfo) -> str | None:
     """Say what makes a member dangerous to restore, or return None."""
     for what, name in (("path", member.name), ("link", member.linkname)):
         if name.startswith("/") or ".." in name.split("/"):
@@ -130,7 +147,7 @@ def _fault(member):
     return None
 
 
-def digest(data):
+def digest(data: bytes) -> str:
     """
     The SHA-256 of some bytes.
 
@@ -142,7 +159,7 @@ def digest(data):
     return hashlib.sha256(data).hexdigest()
 
 
-def dump_sums(sums):
+def dump_sums(sums: Mapping[str, str]) -> bytes:
     """
     Check sums as the text of their file, which ``sha256sum -c`` reads.
 
@@ -155,7 +172,7 @@ def dump_sums(sums):
     return "".join(lines).encode("utf-8", "surrogateescape")
 
 
-def load_sums(data):
+def load_sums(data: bytes) -> dict[str, str]:
     """
     Read the file of check sums.
 
@@ -165,7 +182,7 @@ def load_sums(data):
     Returns a dictionary: path to SHA-256.  Raises ValueError for a damaged one.
     """
     lines = data.decode("utf-8", "surrogateescape").split("\n")
-    found = list(map(SUM.fullmatch, lines[:-1]))
-    if lines[-1] or not found or not all(found):
+    found = [match for match in map(SUM.fullmatch, lines[:-1]) if match]
+    if lines[-1] or not found or len(found) < len(lines) - 1:
         raise ValueError("it is no list of check sums")
     return {match[2]: match[1] for match in found}

@@ -5,13 +5,24 @@ the list of containers that wait for the share.
 Only numbers, and paths that the pillar's rules have checked, get into a text that a shell or systemd reads.
 """
 
+from __future__ import annotations
+
 import re
+import typing
+from collections.abc import Iterable
 
 WORDS = ("marks", "todo")
 SET = re.compile(f"(?:{'|'.join(WORDS)})(?: [1-9][0-9]{{0,9}})*\n".encode())
 
 
-def drop_in(mounts, parallel):
+class BootSet(typing.TypedDict):
+    """The containers that wait for the share, see :py:func:`load_set`."""
+
+    word: str
+    ctids: list[int]
+
+
+def drop_in(mounts: Iterable[str], parallel: int) -> str:
     """
     The drop-in by which systemd starts vz only with the shares mounted.
 
@@ -34,7 +45,7 @@ Environment=VE_PARALLEL={int(parallel)}
 """
 
 
-def init_script(mounts, marks, boot_set):
+def init_script(mounts: Iterable[str], marks: str, boot_set: str) -> str:
     """
     The init script that comes just before vz where there is no systemd.
 
@@ -102,7 +113,7 @@ rm -f $set
 """
 
 
-def load_set(data):
+def load_set(data: bytes | None) -> BootSet | None:
     """
     Read the list of containers that wait for the share.
 
@@ -122,7 +133,7 @@ def load_set(data):
     return {"word": word, "ctids": [int(ctid) for ctid in ctids]}
 
 
-def dump_set(word, ctids):
+def dump_set(word: str, ctids: Iterable[int]) -> bytes:
     """
     The list of containers that wait for the share as the text of its file, without its seal.
 
@@ -137,7 +148,7 @@ def dump_set(word, ctids):
     return " ".join([word, *map(str, ctids)]).encode() + b"\n"
 
 
-def immutable(said):
+def immutable(said: str) -> bool:
     """
     Whether a directory is immutable, by what lsattr says of it.
 

@@ -12,6 +12,16 @@ One JSON document per node says what was moved where, and how far that has come:
      "since": 1700000000.0}]}
 """
 
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+if typing.TYPE_CHECKING:
+    from ringfree_owner import Owner
+    from ringfree_tree import Measured
+
 import calendar
 import copy
 import hashlib
@@ -44,7 +54,75 @@ STAMP = re.compile(r"^\d{8}-\d{6}$")
 DAY = 86400
 
 
-def folder_names():
+class Area(typing.TypedDict):
+    """A private area that was moved aside, as the record has it."""
+
+    kind: str
+    ctid: int | None
+    source: str
+    kept: str
+    inode: int
+    bytes: int
+    files: int
+    state: str
+    since: float
+
+
+class Record(typing.TypedDict):
+    """The record of a node."""
+
+    version: int
+    areas: list[Area]
+
+
+class Facts(typing.TypedDict):
+    """What was found of a container, see :py:func:`objections`."""
+
+    node: str
+    state: str
+    moved: bool
+    committed: float | None
+    owner: Owner | None
+    leads_to: str | None
+    share: str
+    running: bool
+    on_nfs: bool
+    there: bool
+    mounted: bool
+
+
+class Place(typing.TypedDict):
+    """What was found of a directory, see :py:func:`unsafe`."""
+
+    path: str
+    directory: bool
+    fstype: str | None
+    mount_point: bool
+    same_device: bool
+    mounts: list[str]
+    processes: list[str]
+
+
+class Item(typing.TypedDict):
+    """An area that would be moved aside or deleted, see :py:func:`digest`."""
+
+    action: str
+    path: str
+    inode: int
+    bytes: int
+    files: int
+
+
+class Consent(typing.TypedDict):
+    """A consent as it was given, see :py:func:`consent_fault`."""
+
+    word: str
+    nodes: list[str]
+    digest: str
+    until: float
+
+
+def folder_names() -> tuple[str, str]:
     """
     The names of the folders beside private areas.
 
@@ -56,7 +134,7 @@ def folder_names():
 # --- the record -------------------------------------------------------------------------------------------------------
 
 
-def new():
+def new() -> Record:
     """
     The record of a node on which nothing was moved.
 
@@ -65,7 +143,7 @@ def new():
     return {"version": VERSION, "areas": []}
 
 
-def fault(record):
+def fault(record: Mapping[str, Any]) -> str | None:
     """
     What keeps a dictionary from being a record.
 
@@ -92,7 +170,7 @@ def fault(record):
     return None
 
 
-def changed(record, kept, state, now):
+def changed(record: Record, kept: str, state: str | None, now: float) -> Record:
     """
     Note how far an area has come.
 
@@ -112,14 +190,17 @@ def changed(record, kept, state, now):
     Returns the new record.
     """
     record = copy.deepcopy(record)
-    for area in record["areas"]:
+    areas, record["areas"] = record["areas"], []
+    for area in areas:
         if area["kept"] == kept and area["state"] not in ("deleted", "lost"):
-            area.update(state=state, since=now)
-    record["areas"] = [area for area in record["areas"] if area["state"] is not None]
+            if state is None:
+                continue
+            area.update({"state": state, "since": now})
+        record["areas"].append(area)
     return record
 
 
-def truth(area, at_source, at_kept):
+def truth(area: Area, at_source: int | None, at_kept: int | None) -> str | None:
     """
     How far an area has really come, whatever a run that was killed had noted.
 
@@ -145,7 +226,7 @@ def truth(area, at_source, at_kept):
     return None if at_source == mine else "lost"
 
 
-def parts(kept):
+def parts(kept: str) -> tuple[str, str, str]:
     """
     Take the path of an area in its dated folder apart.
 
@@ -166,7 +247,7 @@ def parts(kept):
 # --- what may go ------------------------------------------------------------------------------------------------------
 
 
-def objections(facts, days, now):
+def objections(facts: Facts, days: float, now: float) -> list[str]:
     """
     Why the local private area of a container may not go.
 
@@ -220,11 +301,11 @@ def objections(facts, days, now):
     return found
 
 
-def _days(seconds):
+def _days(seconds: float) -> str:
     return f"{seconds / DAY:.1f} days"
 
 
-def incomplete(measured, synced, missing, present):
+def incomplete(measured: Measured, synced: float | None, missing: int, present: int) -> list[str]:
     """
     Why the share's copy of a container does not count as complete.
 
@@ -264,7 +345,7 @@ def incomplete(measured, synced, missing, present):
     return found
 
 
-def unsafe(place):
+def unsafe(place: Place) -> list[str]:
     """
     Why a directory may not be moved or deleted, by where and what it is.
 
@@ -291,7 +372,7 @@ def unsafe(place):
 # --- consent ----------------------------------------------------------------------------------------------------------
 
 
-def digest(items):
+def digest(items: Iterable[Item]) -> str:
     """
     A word for exactly this list of areas.
 
@@ -300,11 +381,19 @@ def digest(items):
 
     Returns text; any other list gives another one.
     """
-    exact = sorted([item[key] for key in ("action", "path", "inode", "bytes", "files")] for item in items)
+    exact = sorted(
+        (item["action"], item["path"], item["inode"], item["bytes"], item["files"]) for item in items
+    )
     return hashlib.sha256(json.dumps(exact).encode()).hexdigest()
 
 
-def consent_fault(given, word, now, nodes=None, found=None):
+def consent_fault(
+    given: Consent | None,
+    word: str | None,
+    now: float,
+    nodes: list[str] | None = None,
+    found: str | None = None,
+) -> str | None:
     """
     Why a consent does not count.
 

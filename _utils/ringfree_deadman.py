@@ -4,9 +4,14 @@ The texts of the dead man's switch: unit files, cron line, script, configuration
 Only numbers, and paths that were checked, get into a text that a shell or systemd reads.
 """
 
+from __future__ import annotations
+
 import json
 import re
 import time
+import typing
+from collections.abc import Mapping
+from typing import Any
 
 VERSION = 1
 SCHEDULERS = ("systemd", "cron")
@@ -18,7 +23,17 @@ SAFE = re.compile(r"^/[A-Za-z0-9._/-]+$")
 OURS = re.compile(r"^(ringfree_[a-z_]+|vz|cloudstor)\.py$")
 
 
-def is_ours(name):
+class Record(typing.TypedDict):
+    """What is armed, see :py:func:`record`."""
+
+    version: int
+    deadline: float
+    since: float
+    scheduler: str
+    cachedir: str
+
+
+def is_ours(name: str) -> bool:
     """
     Whether a file in a folder of modules or utilities is of this project.
 
@@ -30,13 +45,13 @@ def is_ours(name):
     return OURS.fullmatch(name) is not None
 
 
-def _safe(path):
+def _safe(path: str) -> str:
     if not SAFE.fullmatch(path):
         raise ValueError(f"the path {path!r} cannot stand in a script")
     return path
 
 
-def script(folder, salt_call, deadline, rehearsal=False):
+def script(folder: str, salt_call: str, deadline: float, rehearsal: bool = False) -> str:
     """
     The script that the scheduler starts: nothing before the deadline, afterwards the way back, without the master.
 
@@ -67,7 +82,7 @@ exec {salt_call} --local {own} --log-level=warning {words} >{folder}/said 2>&1
 """
 
 
-def service(folder):
+def service(folder: str) -> str:
     """
     The systemd service that runs the script.
 
@@ -89,7 +104,7 @@ ExecStart=/bin/sh {_safe(folder)}/fire
 """
 
 
-def timer(rehearsal=False):
+def timer(rehearsal: bool = False) -> str:
     """
     The systemd timer: from the boot on, again and again, however the last try ended.
 
@@ -111,7 +126,7 @@ WantedBy=timers.target
 """
 
 
-def cron(folder):
+def cron(folder: str) -> str:
     """
     The file for /etc/cron.d: every minute, never twice at the same time.
 
@@ -128,7 +143,7 @@ MAILTO=""
 """
 
 
-def config(folder, node, sock_dir):
+def config(folder: str, node: str, sock_dir: str) -> str:
     """
     The configuration of a ``salt-call`` that needs neither the master nor anything that the minion has loaded.
 
@@ -163,7 +178,7 @@ def config(folder, node, sock_dir):
     )
 
 
-def pillar(settings):
+def pillar(settings: Mapping[str, Any]) -> dict[str, str]:
     """
     The pillar for that ``salt-call``, as it was when it was found good.
 
@@ -179,11 +194,11 @@ def pillar(settings):
     }
 
 
-def _json(value):
+def _json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, indent=1, sort_keys=True) + "\n"
 
 
-def record(deadline, since, scheduler, cachedir):
+def record(deadline: float, since: float, scheduler: str, cachedir: str) -> Record:
     """
     The record of what is armed.
 
@@ -210,7 +225,7 @@ def record(deadline, since, scheduler, cachedir):
     }
 
 
-def record_fault(found):
+def record_fault(found: Mapping[str, Any]) -> str | None:
     """
     What keeps a dictionary from being a record.
 
@@ -229,12 +244,12 @@ def record_fault(found):
     return None if isinstance(found.get("cachedir"), str) else "'cachedir' is missing or no text"
 
 
-def _is_moment(value):
+def _is_moment(value: object) -> bool:
     """Seconds since the epoch that are a date, too."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < LAST
 
 
-def clock(seconds, now):
+def clock(seconds: float, now: float) -> str:
     """
     A time of day for people; with its date when that is another day.
 
@@ -251,7 +266,7 @@ def clock(seconds, now):
     return time.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M:%S", then)
 
 
-def told(fact, state, now):
+def told(fact: object, state: str, now: float) -> str:
     """
     What a dead man's switch that fired did, in a sentence.
 

@@ -2,11 +2,13 @@
 Our block of lines in /etc/fstab, which ``salt/ringfree/fstab.sls`` writes; every other byte of the file is somebody's.
 """
 
+from __future__ import annotations
+
 #: What the first and the last line of the block begin with.
 BEGIN, END = b"# ringfree: mounts of the SAN", b"# ringfree: end"
 
 
-def without_block(fstab):
+def without_block(fstab: bytes) -> bytes:
     """
     Take our block out.
 
@@ -15,7 +17,8 @@ def without_block(fstab):
 
     Returns bytes.  Raises ValueError when the block has no end: what follows it may be somebody's.
     """
-    kept, inside = [], False
+    kept: list[bytes] = []
+    inside = False
     for line in fstab.splitlines(keepends=True):
         inside = inside or line.startswith(BEGIN)
         if not inside:
@@ -26,7 +29,7 @@ def without_block(fstab):
     return b"".join(kept)
 
 
-def with_server(fstab, old_server, new_server):
+def with_server(fstab: bytes, old_server: str, new_server: str) -> bytes:
     """
     Replace a server in our block.
 
@@ -41,7 +44,8 @@ def with_server(fstab, old_server, new_server):
 
     Returns bytes.
     """
-    lines, inside = [], False
+    lines: list[bytes] = []
+    inside = False
     was, will = f"{old_server}:".encode(), f"{new_server}:".encode()
     for line in fstab.splitlines(keepends=True):
         inside = (inside or line.startswith(BEGIN)) and not line.startswith(END)

@@ -7,6 +7,8 @@ the SAN is away, while the master waits and containers are down.  A thread besid
 the process, as a power cut would at that moment; what becomes of the node then is asked of the node, as ever.
 """
 
+from __future__ import annotations
+
 import contextlib
 import logging
 import os
@@ -22,7 +24,11 @@ EVERY = 2  # seconds from one look to the next
 FUSE = ("fuse_", "request_wait_answer")
 
 
-def watch(longest):
+#: A thread and how often it had given its processor away: the same pair is the same wait.
+Wait = tuple[int, tuple[int, ...]]
+
+
+def watch(longest: float) -> None:
     """
     Have this process end itself once one of its threads hangs in the kernel.
 
@@ -36,8 +42,9 @@ def watch(longest):
         threading.Thread(target=_watch, args=(longest,), name=THREAD, daemon=True).start()
 
 
-def _watch(longest):
-    since, never = {}, threading.Event()
+def _watch(longest: float) -> None:
+    since: dict[Wait, float] = {}
+    never = threading.Event()
     while True:
         now = time.monotonic()
         since = {wait: since.get(wait, now) for wait in waiting()}
@@ -47,7 +54,7 @@ def _watch(longest):
         never.wait(EVERY)
 
 
-def _end(thread, longest):
+def _end(thread: int, longest: float) -> None:
     log.error(
         "thread %s waits in the kernel since %s s, for a file server that does not answer: this job is ended. %s",
         thread,
@@ -58,7 +65,7 @@ def _end(thread, longest):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def waiting():
+def waiting() -> set[Wait]:
     """
     The threads of this process that wait in the kernel where nothing but their end gets them out.
 
@@ -75,17 +82,17 @@ def waiting():
     return found
 
 
-def _state(thread):
+def _state(thread: int | str) -> str:
     return _read(thread, "stat").rpartition(")")[2].split()[0]
 
 
-def _stack(thread):
+def _stack(thread: int | str) -> str:
     """Where in the kernel a thread waits, for the log; root may see that."""
     with contextlib.suppress(OSError):
         return " < ".join(line.split()[1] for line in _read(thread, "stack").splitlines()[:12])
     return ""
 
 
-def _read(thread, name):
+def _read(thread: int | str, name: str) -> str:
     with open(f"/proc/self/task/{thread}/{name}", encoding="ascii", errors="replace") as stream:
         return stream.read()

@@ -11,11 +11,16 @@ One JSON document per node, written atomically, readable by a person::
 The journal says where to look; truth is probed.
 """
 
+from __future__ import annotations
+
 import copy
+import typing
+from collections.abc import Mapping
+from typing import Any
 
 VERSION = 1
 LAST = 1 << 36  # seconds since the epoch that are no time of a migration any more
-PHASES = ("intent", "done", "verified")
+PHASES: tuple[Phase, ...] = ("intent", "done", "verified")
 STATES = ("local", "in_flight", "nfs")
 #: Every step of a node's migration, in the order in which it happens, and the way back.
 STEPS = (
@@ -43,7 +48,54 @@ STEPS = (
 BESIDE = ("failover",)
 
 
-def steps():
+Phase = typing.Literal["intent", "done", "verified"]
+
+
+class Noted(typing.TypedDict, total=False):
+    """What is noted of a step: the moment of each phase, and what the step wants to know later."""
+
+    intent: float
+    done: float
+    verified: float
+    note: Any
+
+
+class Past(typing.TypedDict):
+    """A state that the node was in."""
+
+    state: str
+    since: float
+    until: float
+
+
+class Journal(typing.TypedDict):
+    """The journal of a node."""
+
+    version: int
+    node: str
+    state: str
+    since: float
+    steps: dict[str, Noted]
+    containers: dict[str, dict[str, Noted]]
+    facts: dict[str, Any]
+    history: list[Past]
+
+
+class Seen(typing.TypedDict):
+    """What was found on a node, see :py:func:`recovered`."""
+
+    mounted: bool
+    guarded: bool
+    armed: bool
+    snapshot: bool
+    manifest: list[int]
+    confs: list[int]
+    on_nfs: list[int]
+    up: list[int]
+    owned: list[int]
+
+
+def steps() -> list[str]:
     """
     Name every step of a node's migration.
 
@@ -52,7 +104,7 @@ def steps():
     return list(STEPS)
 
 
-def new(node, now):
+def new(node: str, now: float) -> Journal:
     """
     A journal for a node that has never been migrated.
 
@@ -76,7 +128,7 @@ def new(node, now):
     }
 
 
-def begin(journal, now):
+def begin(journal: Journal, now: float) -> Journal:
     """
     Open a migration: the node is in flight from here on.
 
@@ -92,12 +144,19 @@ def begin(journal, now):
     """
     journal = copy.deepcopy(journal)
     if journal["state"] != "in_flight":
-        journal.update(steps={}, containers={}, facts={})
+        journal.update({"steps": {}, "containers": {}, "facts": {}})
         journal = settle(journal, "in_flight", now)
     return journal
 
 
-def mark(journal, step, phase, now, container=None, note=None):
+def mark(
+    journal: Journal,
+    step: str,
+    phase: Phase,
+    now: float,
+    container: int | str | None = None,
+    note: Any = None,
+) -> Journal:
     """
     Note a phase of a step.
 
@@ -129,7 +188,9 @@ def mark(journal, step, phase, now, container=None, note=None):
     place = journal["steps"]
     if container is not None:
         place = journal["containers"].setdefault(str(container), {})
-    record = {} if phase == "intent" else dict(place.get(step, {}))
+    record: Noted = {}
+    if phase != "intent" and step in place:
+        record = place[step].copy()
     record[phase] = now
     if note is not None:
         record["note"] = note
@@ -137,7 +198,9 @@ def mark(journal, step, phase, now, container=None, note=None):
     return journal
 
 
-def reached(journal, step, phase="verified", container=None):
+def reached(
+    journal: Journal, step: str, phase: Phase = "verified", container: int | str | None = None
+) -> bool:
     """
     Whether a step has come as far as a phase.
 
@@ -159,7 +222,7 @@ def reached(journal, step, phase="verified", container=None):
     return phase in place.get(step, {})
 
 
-def settle(journal, state, now):
+def settle(journal: Journal, state: str, now: float) -> Journal:
     """
     Change the state of the node.
 
@@ -183,7 +246,7 @@ def settle(journal, state, now):
     return journal
 
 
-def recovered(node, now, fault, seen):
+def recovered(node: str, now: float, fault: str, seen: Seen) -> Journal:
     """
     The journal of a node whose own cannot be read, from what was found on it.
 
@@ -230,7 +293,7 @@ def recovered(node, now, fault, seen):
     return journal
 
 
-def keys():
+def keys() -> list[str]:
     """
     What every journal has.
 
@@ -239,7 +302,7 @@ def keys():
     return list(new("", 0))
 
 
-def fault(journal):
+def fault(journal: Mapping[str, Any]) -> str | None:
     """
     What keeps a dictionary from being a journal.
 
@@ -262,10 +325,10 @@ def fault(journal):
     return None
 
 
-def _are_phases(noted):
+def _are_phases(noted: object) -> bool:
     return isinstance(noted, dict) and all(_is_moment(noted[phase]) for phase in PHASES if phase in noted)
 
 
-def _is_moment(value):
+def _is_moment(value: object) -> bool:
     """Seconds since the epoch that are a date, too."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < LAST

@@ -13,8 +13,12 @@ fence (a shell script) can read it too, and sealed (``ringfree_seal``)::
     # check 3f1c0a9d5e7b2468
 """
 
+from __future__ import annotations
+
 import re
 import time
+import typing
+from collections.abc import Iterable, Mapping
 
 DEADLINE = 30  # seconds that the fence waits for the share
 LINE = re.compile(r"^([1-9][0-9]{0,9}) ([A-Za-z0-9][A-Za-z0-9._@-]*)$")
@@ -158,7 +162,13 @@ esac
 grep -qsxF "$VEID $me" $list || { add "$VEID $me"; } 2>/dev/null
 exit 0
 """
-KEYS = ("node", "store", "since", "generation", "copied")
+KEYS: tuple[typing.Literal["node", "store", "since", "generation", "copied"], ...] = (
+    "node",
+    "store",
+    "since",
+    "generation",
+    "copied",
+)
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 RECORD = re.compile(
     r"node=(?P<node>[A-Za-z0-9][A-Za-z0-9._@-]{0,254})\nstore=(?P<store>local|nfs)\n"
@@ -167,7 +177,19 @@ RECORD = re.compile(
 )
 
 
-def record(node, store, now, before=None, copied=None):
+class Owner(typing.TypedDict):
+    """An owner record: text, as its lines are."""
+
+    node: str
+    store: str
+    since: str
+    generation: str
+    copied: str
+
+
+def record(
+    node: str, store: str, now: float, before: Owner | None = None, copied: int | None = None
+) -> Owner:
     """
     The record for a new owner or store.
 
@@ -188,17 +210,16 @@ def record(node, store, now, before=None, copied=None):
 
     Returns the record as a dictionary of text.
     """
-    before = before or {}
     return {
         "node": node,
         "store": store,
         "since": time.strftime(TIME, time.gmtime(now)),
-        "generation": str(int(before.get("generation", "0")) + 1),
-        "copied": str(before.get("copied", "0") if copied is None else copied),
+        "generation": str(int(before["generation"] if before else "0") + 1),
+        "copied": str(copied) if copied is not None else before["copied"] if before else "0",
     }
 
 
-def dump(owner):
+def dump(owner: Owner) -> bytes:
     """
     A record as the text of its file, without its seal.
 
@@ -210,7 +231,7 @@ def dump(owner):
     return "".join(f"{key}={owner[key]}\n" for key in KEYS).encode()
 
 
-def load(data):
+def load(data: bytes) -> Owner:
     """
     Read a record's file without its seal: these lines, in this order, and nothing else.
 
@@ -226,10 +247,11 @@ def load(data):
         time.strptime(found["since"], TIME)
     except ValueError as error:
         raise ValueError(f"the owner record is damaged: there is no day {found['since']}") from error
-    return found.groupdict()
+    node, store, since, generation, copied = found.group(*KEYS)
+    return {"node": node, "store": store, "since": since, "generation": generation, "copied": copied}
 
 
-def objection(owner, node):
+def objection(owner: Owner | None, node: str) -> str | None:
     """
     Why a node may not copy its local private area over the share's copy.
 
@@ -250,7 +272,7 @@ def objection(owner, node):
     return None
 
 
-def fence(share):
+def fence(share: str) -> str:
     """
     The fence script for a node.
 
@@ -262,7 +284,7 @@ def fence(share):
     return FENCE.replace("@SHARE@", share).replace("@DEADLINE@", str(DEADLINE))
 
 
-def is_fence(data):
+def is_fence(data: bytes | None) -> bool:
     """
     Whether an action script is the fence, of this version or another one.
 
@@ -274,7 +296,7 @@ def is_fence(data):
     return b"ringfree fence" in (data or b"")
 
 
-def load_list(data):
+def load_list(data: bytes | None) -> dict[int, str]:
     """
     Read a node's own list of the containers whose live copy is on the share.
 
@@ -285,10 +307,10 @@ def load_list(data):
 
     Returns a dictionary: container id to the node that owns it, as far as this node knows.
     """
-    return {int(ctid): node for ctid, node in _found(LINE, data)}
+    return {int(ctid): node for ctid, node in (match.groups() for match in _found(LINE, data))}
 
 
-def list_fault(data):
+def list_fault(data: bytes | None) -> str | None:
     """
     What is wrong with a node's own list.
 
@@ -304,7 +326,7 @@ def list_fault(data):
     return "its last line is cut" if lines[-1] else None
 
 
-def load_void(data):
+def load_void(data: bytes | None) -> list[int]:
     """
     Read from a node's own list which old local copies are void: their containers were destroyed on the share.
 
@@ -313,15 +335,15 @@ def load_void(data):
 
     Returns a sorted list of ids.  Another container may have such an id by now.
     """
-    return sorted({int(ctid) for (ctid,) in _found(VOID, data)})
+    return sorted({int(match[1]) for match in _found(VOID, data)})
 
 
-def _found(pattern, data):
+def _found(pattern: re.Pattern[str], data: bytes | None) -> list[re.Match[str]]:
     lines = (data or b"").decode("utf-8", "replace").splitlines()
-    return [match.groups() for match in map(pattern.fullmatch, lines) if match]
+    return [match for match in map(pattern.fullmatch, lines) if match]
 
 
-def dump_list(entries, void):
+def dump_list(entries: Mapping[int, str], void: Iterable[int]) -> bytes:
     """
     A node's own list as the text of its file, without its seal.
 

@@ -5,11 +5,16 @@ The pillar ``ringfree``: its keys, defaults and rules; and the words that are ty
 keys to people.
 """
 
+from __future__ import annotations
+
 import copy
 import ipaddress
 import itertools
 import posixpath
 import re
+import typing
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 PATH = re.compile(r"^/[A-Za-z0-9][A-Za-z0-9._/-]*$")
 WORD = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@-]*$")
@@ -23,10 +28,32 @@ LOSSES = ("acl", "xattr", "capability")
 #: The name of a thing that a container has (ringfree_fingerprint).
 THING = re.compile(r"(mount|tcp|udp|address|route|process) \S.*")
 #: Where nothing may be mounted, neither on it nor below it.
-NO_PLACE = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root", "/run")
+NO_PLACE: tuple[str, ...] = (
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/proc",
+    "/root",
+    "/run",
+)
 NO_PLACE += ("/sbin", "/sys", "/usr", "/var/lib/ringfree", "/var/run")
 #: What else of the system no mount may hide; a directory below one of these is as good as any.
-OF_THE_SYSTEM = (*NO_PLACE, "/home", "/media", "/mnt", "/opt", "/srv", "/tmp", "/var/backups", "/var/cache")
+OF_THE_SYSTEM: tuple[str, ...] = (
+    *NO_PLACE,
+    "/home",
+    "/media",
+    "/mnt",
+    "/opt",
+    "/srv",
+    "/tmp",
+    "/var/backups",
+    "/var/cache",
+)
 OF_THE_SYSTEM += ("/var/lib", "/var/lock", "/var/log", "/var/mail", "/var/spool", "/var/tmp")
 #: What is vz's own: where containers are on local disk, locks, dumps and templates. Debian has them in /var/lib/vz.
 OF_VZ = tuple(
@@ -41,11 +68,40 @@ SOME = 10  # nodes that a message names
 SHOWN = 200  # characters of a wrong value; enough to recognise it
 
 
+#: What checks a value and gives it back as it counts; a fault is raised.
+Check = Callable[[object], Any]
+#: The check of a key, and its default.
+Rule = tuple[Check, Any]
+#: The rules of a mapping by the names of its keys.
+Keys = dict[str, "Rule | Keys"]
+Value = typing.TypeVar("Value")
+
+
+class Checked(typing.TypedDict):
+    """What became of a pillar, see :py:func:`validate`."""
+
+    settings: dict[str, Any]
+    faults: list[str]
+
+
+class Typed(Checked):
+    """What became of what an orchestration was given, see :py:func:`typed`."""
+
+    words: dict[str, Any]
+
+
+class Word(typing.TypedDict):
+    """What became of one value that was typed, see :py:func:`word`."""
+
+    value: Any
+    fault: str | None
+
+
 class _Fault(ValueError):
     """A value that breaks its rule; the text completes 'ringfree:key ...'."""
 
 
-def _shown(value):
+def _shown(value: object) -> str:
     """A value as a person reads it, whatever is in it: on one line, not too long, control characters escaped."""
     try:
         text = repr(value)
@@ -54,13 +110,13 @@ def _shown(value):
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
-def _name(value):
+def _name(value: object) -> str:
     """A name or key as a person reads it; as it is when nothing in it could trick a terminal."""
     return value if isinstance(value, str) and value.isprintable() and len(value) <= SHOWN else _shown(value)
 
 
-def _text(pattern, what):
-    def check(value):
+def _text(pattern: re.Pattern[str], what: str) -> Callable[[object], str]:
+    def check(value: object) -> str:
         if not isinstance(value, str) or not pattern.fullmatch(value) or ".." in value:
             raise _Fault(f"must be {what}, not {_shown(value)}")
         return value
@@ -68,12 +124,12 @@ def _text(pattern, what):
     return check
 
 
-def _path(value):
+def _path(value: object) -> str:
     """An absolute path, without slashes and dots that mean nothing."""
     return posixpath.normpath(_text(PATH, "an absolute path")(value))
 
 
-def _mount(value):
+def _mount(value: object) -> str:
     """Where a share is mounted: not over anything of the system or of vz, which the mount would hide."""
     path = _path(value)
     hidden = sorted(place for place in (*OF_THE_SYSTEM, *OF_VZ) if _lies_on(place, path))
@@ -82,7 +138,7 @@ def _mount(value):
     return path
 
 
-def _mount_of_store(value):
+def _mount_of_store(value: object) -> str:
     """Where containers are: also not among the files of the system, of vz or of the confs."""
     path = _mount(value)
     around = [place for place in (*NO_PLACE, *OF_VZ, *CONF_DIRS) if _lies_on(path, place)]
@@ -91,7 +147,7 @@ def _mount_of_store(value):
     return path
 
 
-def _mount_of_confs(value):
+def _mount_of_confs(value: object) -> str | None:
     """The conf directory of vz, if it is said at all; in /etc only where a distribution has it."""
     if value is None:
         return None
@@ -104,7 +160,7 @@ def _mount_of_confs(value):
     return path
 
 
-def _conf_dir(path):
+def _conf_dir(path: str) -> str:
     """The conf directory that a node was found to have: wherever that is, a mount on it must hide nothing else."""
     path = _mount(path)
     around = [place for place in OF_VZ if _lies_on(path, place)]
@@ -113,12 +169,12 @@ def _conf_dir(path):
     return path
 
 
-def _lies_on(path, other):
+def _lies_on(path: str, other: str) -> bool:
     """Whether a path is another one, or below it."""
     return path == other or path.startswith(other.rstrip("/") + "/")
 
 
-def _export(value):
+def _export(value: object) -> str:
     """A path on the SAN; ``{node}`` in it stands for the node's id."""
     if isinstance(value, str):
         _path(value.replace(NODE, "node"))
@@ -126,7 +182,7 @@ def _export(value):
     return _path(value)
 
 
-def _address(value):
+def _address(value: object) -> str:
     """An IPv4 address or a host name. (NFS and rsync would want brackets round an IPv6 address.)"""
     name = _text(HOST, "an IPv4 address or a host name")(value)
     if re.fullmatch(r"[0-9.]+", name):
@@ -137,8 +193,8 @@ def _address(value):
     return name
 
 
-def _number(low, high, whole=True):
-    def check(value):
+def _number(low: float, high: float, whole: bool = True) -> Callable[[object], float]:
+    def check(value: object) -> float:
         kinds = int if whole else (int, float)
         if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
             kind = "a whole number" if whole else "a number"
@@ -148,7 +204,7 @@ def _number(low, high, whole=True):
     return check
 
 
-def _time_or_none(value):
+def _time_or_none(value: object) -> str:
     """A time of day, or nothing."""
     if isinstance(value, int) and not isinstance(value, bool):
         raise _Fault(
@@ -157,23 +213,23 @@ def _time_or_none(value):
     return _text(TIME_OR_NONE, "a time such as '22:00', or ''")(value)
 
 
-def _yes_no(value):
+def _yes_no(value: object) -> bool:
     if not isinstance(value, bool):
         raise _Fault(f"must be true or false, not {_shown(value)}")
     return value
 
 
-def _one_of(*words):
-    def check(value):
-        if value not in words:
+def _one_of(*words: str) -> Callable[[object], str]:
+    def check(value: object) -> str:
+        if not isinstance(value, str) or value not in words:
             raise _Fault(f"must be one of {', '.join(words)}, not {_shown(value)}")
         return value
 
     return check
 
 
-def _list_of(check, at_least=0):
-    def check_list(value):
+def _list_of(check: Callable[[object], Value], at_least: int = 0) -> Callable[[object], list[Value]]:
+    def check_list(value: object) -> list[Value]:
         if not isinstance(value, list) or len(value) < at_least:
             raise _Fault(f"must be a list of at least {at_least} entries, not {_shown(value)}")
         checked = [check(item) for item in value]
@@ -185,33 +241,34 @@ def _list_of(check, at_least=0):
     return check_list
 
 
-def _is_id(value):
+def _is_id(value: object) -> typing.TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LAST_CTID
 
 
-def _container_name(value):
+def _container_name(value: object) -> str:
     """A container's NAME, HOSTNAME or id."""
     if not _is_id(value) and not (isinstance(value, str) and value.strip() and value.isprintable()):
         raise _Fault(f"must name a container (its NAME, HOSTNAME or id), not {_shown(value)}")
     return str(value).strip()
 
 
-def _plain(value):
+def _plain(value: object) -> str:
     """A text that JSON and YAML hand on as it is: printable, tabs and the ends of lines."""
     if not isinstance(value, str) or not value.translate(dict.fromkeys(map(ord, "\t\r\n"))).isprintable():
         raise _Fault(f"must be a text without control characters, not {_shown(value)}")
     return value
 
 
-def _pattern(value):
+def _pattern(value: object) -> str:
+    text = _plain(value)
     try:
-        re.compile(_plain(value))
+        re.compile(text)
     except (re.error, OverflowError, RecursionError) as error:
         raise _Fault(f"must be a regular expression, not {_shown(value)}: {_name(str(error))}") from error
-    return value
+    return text
 
 
-def _check(value):
+def _check(value: object) -> dict[str, Any]:
     """One health check: a command inside the container, or a TCP port of it."""
     if not isinstance(value, dict):
         raise _Fault(f"must have 'exec' or 'port', and 'expect', not {_shown(value)}")
@@ -222,7 +279,7 @@ def _check(value):
         raise _Fault("must have either 'exec' or 'port'")
     if "expect" not in value:
         raise _Fault("must have 'expect', a regular expression that the answer must match")
-    checked = {"expect": _pattern(value["expect"])}
+    checked: dict[str, Any] = {"expect": _pattern(value["expect"])}
     if "exec" in value:
         words = value["exec"]
         if not isinstance(words, list) or not words:
@@ -237,7 +294,7 @@ def _check(value):
 _word = _text(WORD, "the name of a check")
 
 
-def _checks(value):
+def _checks(value: object) -> dict[str, dict[str, Any]]:
     if not isinstance(value, dict) or not value:
         raise _Fault(f"must name at least one check, not {_shown(value)}")
     return {
@@ -246,7 +303,7 @@ def _checks(value):
     }
 
 
-def _exempt(value):
+def _exempt(value: object) -> dict[str, list[str]]:
     if not isinstance(value, dict):
         raise _Fault(f"must map a container to a list of checks, not {_shown(value)}")
     checked = {}
@@ -255,7 +312,7 @@ def _exempt(value):
     return checked
 
 
-def _thing(value):
+def _thing(value: object) -> str:
     """What a container may lack, as a message names it; stars and the like are the shell's."""
     if not isinstance(value, str) or not value.isprintable() or not THING.fullmatch(value):
         raise _Fault(
@@ -264,7 +321,7 @@ def _thing(value):
     return value
 
 
-def _may_lack(value):
+def _may_lack(value: object) -> dict[str, list[str]]:
     if not isinstance(value, dict):
         raise _Fault(f"must map a container, or '*', to a list of what it may lack, not {_shown(value)}")
     checked = {}
@@ -273,7 +330,7 @@ def _may_lack(value):
     return checked
 
 
-def _host_keys(value):
+def _host_keys(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
         raise _Fault(f"must map a SAN's address to its public host key, not {_shown(value)}")
     key = re.compile(r"^(ssh-[a-z0-9-]+|ecdsa-[a-z0-9-]+) [A-Za-z0-9+/=]+$")
@@ -283,7 +340,7 @@ def _host_keys(value):
     }
 
 
-def _scripts(value):
+def _scripts(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
         raise _Fault(f"must map names of files to their SHA-256, not {_shown(value)}")
     name = _text(re.compile(r"^[A-Za-z0-9._-]{1,255}$"), "the name of a file on the conf share")
@@ -291,7 +348,7 @@ def _scripts(value):
     return {name(file): _nested(_name(file), digest, text) for file, text in value.items()}
 
 
-def _nested(name, check, value):
+def _nested(name: str, check: Callable[[object], Value], value: object) -> Value:
     """Run a check; put the name in front of its fault."""
     try:
         return check(value)
@@ -299,7 +356,7 @@ def _nested(name, check, value):
         raise _Fault(f"{name}: {fault}") from fault
 
 
-def _share(export, mount, check=_mount_of_store):
+def _share(export: str, mount: str | None, check: Check = _mount_of_store) -> Keys:
     """The keys of one share, with its defaults."""
     return {
         "export": (_export, export),
@@ -309,8 +366,12 @@ def _share(export, mount, check=_mount_of_store):
 
 _REQUIRED = object()
 
+_NFS_DEADLINE = (_number(5, 600), 60)
+_USE = _one_of("primary", "secondary")
+_DATA = _one_of("discard", "sync_back")
+
 #: Every key: (rule, default), or a dictionary of more keys.
-KEYS = {
+KEYS: Keys = {
     "nodes": (_list_of(_text(WORD, "a minion id"), 1), _REQUIRED),
     "batch": (_number(1, 100), 1),
     "timeout": (_number(30, 3600), 120),
@@ -322,12 +383,12 @@ KEYS = {
     "nfs": {
         "primary": (_address, _REQUIRED),
         "secondary": (_address, _REQUIRED),
-        "use": (_one_of("primary", "secondary"), "primary"),
+        "use": (_USE, "primary"),
         "options": (
             _text(OPTIONS, "mount options separated by commas"),
             "vers=3,proto=tcp,hard,nolock,timeo=600,retrans=2",
         ),
-        "deadline": (_number(5, 600), 60),
+        "deadline": _NFS_DEADLINE,
     },
     "shares": {
         "private": _share("/rf-images/pbx", "/vz/nfsprivate"),
@@ -390,7 +451,7 @@ KEYS = {
     },
     "deadman": {"seconds": (_number(60, 172800), 14400)},
     "rollback": {
-        "data": (_one_of("discard", "sync_back"), "discard"),
+        "data": (_DATA, "discard"),
         "idle": (_number(1, 3600), 60),
     },
     "cleanup": {
@@ -420,7 +481,7 @@ KEYS = {
 }
 
 
-def validate(pillar, node=None, conf_dir=None):
+def validate(pillar: object, node: str | None = None, conf_dir: str | None = None) -> Checked:
     """
     Check the pillar ``ringfree`` and fill in its defaults.
 
@@ -441,7 +502,7 @@ def validate(pillar, node=None, conf_dir=None):
     """
     if not isinstance(pillar, dict):
         return {"settings": {}, "faults": ["ringfree: the pillar has no such key, or it is no mapping"]}
-    faults = []
+    faults: list[str] = []
     settings = _section(pillar, KEYS, "ringfree", faults)
     if not faults:
         for share in settings["shares"].values():
@@ -450,7 +511,7 @@ def validate(pillar, node=None, conf_dir=None):
     return {"settings": settings, "faults": faults}
 
 
-def nfs_deadline(pillar):
+def nfs_deadline(pillar: Any) -> float:
     """
     ``ringfree:nfs:deadline`` of a pillar that need not be right as a whole.
 
@@ -459,14 +520,14 @@ def nfs_deadline(pillar):
 
     Returns seconds; the default where the pillar does not say a good value.
     """
-    check, default = KEYS["nfs"]["deadline"]
+    check, default = _NFS_DEADLINE
     try:
         return check(pillar["nfs"]["deadline"])
     except (_Fault, TypeError, KeyError):
         return default
 
 
-def _place_confs(share, conf_dir):
+def _place_confs(share: dict[str, Any], conf_dir: str | None) -> list[str]:
     """Where the pillar does not say it, the conf share goes onto the node's own conf directory; returns faults."""
     if conf_dir is None:
         return []
@@ -478,7 +539,7 @@ def _place_confs(share, conf_dir):
     return []
 
 
-def _section(values, keys, where, faults):
+def _section(values: dict[Any, Any], keys: Keys, where: str, faults: list[str]) -> dict[str, Any]:
     """Check one mapping against its keys; faults are appended."""
     settings = {}
     for name in values:
@@ -506,7 +567,7 @@ def _section(values, keys, where, faults):
     return settings
 
 
-def _contradictions(settings):
+def _contradictions(settings: dict[str, Any]) -> list[str]:
     """Faults that only show when several keys are looked at together."""
     faults = []
     monitoring, shares = settings["monitoring"], settings["shares"]
@@ -548,7 +609,7 @@ def _contradictions(settings):
 # --- what is typed ----------------------------------------------------------------------------------------------------
 
 #: What each orchestration takes in its pillar besides ``ringfree``: the word and its default.
-TAKES = {
+TAKES: dict[str, dict[str, Any]] = {
     "migrate": {"nodes": None, "deadline": None},
     "presync": {"nodes": None},
     "rollback": {"nodes": _REQUIRED, "data": None},
@@ -566,7 +627,7 @@ TAKES = {
 }  # fmt: skip
 
 
-def typed(sls, pillar, others=()):
+def typed(sls: str, pillar: Mapping[str, Any], others: Collection[str] = ()) -> Typed:
     """
     Check what an orchestration was given, whole: the pillar ``ringfree``, and the words that were typed beside it.
 
@@ -605,7 +666,7 @@ def typed(sls, pillar, others=()):
     return {"faults": faults + checked["faults"], "settings": settings, "words": words}
 
 
-def word(name, value, nodes=None):
+def word(name: str, value: object, nodes: list[str] | None = None) -> Word:
     """
     Check one value that was typed.
 
@@ -626,7 +687,7 @@ def word(name, value, nodes=None):
         return {"value": None, "fault": f"{name}: {fault}"}
 
 
-def _rule(name, nodes):
+def _rule(name: str, nodes: list[str] | None) -> Check:
     """The rule of a word."""
     if name in ("nodes", "before"):
         return _nodes(nodes, 1 if name == "nodes" else 0)
@@ -635,8 +696,8 @@ def _rule(name, nodes):
     return WORDS[name]
 
 
-def _node(nodes):
-    def check(value):
+def _node(nodes: list[str] | None) -> Callable[[object], str]:
+    def check(value: object) -> str:
         if not isinstance(value, str):
             raise _Fault(f"must be one of ringfree:nodes, not {_shown(value)}")
         (name,) = _nodes(nodes, 1)([value])
@@ -645,10 +706,10 @@ def _node(nodes):
     return check
 
 
-def _nodes(nodes, at_least):
+def _nodes(nodes: list[str] | None, at_least: int) -> Callable[[object], list[str]]:
     """Names of nodes of the pillar, in its order; of any nodes where the pillar's are not known."""
 
-    def check(value):
+    def check(value: object) -> list[str]:
         if not isinstance(value, list):
             raise _Fault(f"must be a list of nodes, not {_shown(value)}")
         if len(value) < at_least:
@@ -656,38 +717,40 @@ def _nodes(nodes, at_least):
         odd = [_shown(name) for name in value if not isinstance(name, str)]
         if odd:
             raise _Fault(f"must be a list of names, not of such as {odd[0]}")
-        foreign = [_name(name) for name in value if nodes is not None and name not in nodes]
+        if nodes is None:
+            return value
+        foreign = [_name(name) for name in value if name not in nodes]
         if foreign:
             known = ", ".join(nodes[:SOME]) + (", ..." if len(nodes) > SOME else "")
             raise _Fault(f"not in ringfree:nodes of the pillar ({known}): {', '.join(foreign)}")
-        return value if nodes is None else [name for name in nodes if name in value]
+        return [name for name in nodes if name in value]
 
     return check
 
 
-def _or_none(check):
+def _or_none(check: Check) -> Check:
     """A rule for what need not be said."""
     return lambda value: None if value is None else check(value)
 
 
-def _deadline(value):
+def _deadline(value: object) -> str:
     """A time of day, or a moment; whether there is such a moment is found where the clock is."""
     return _text(DEADLINE, "a time such as '04:30', or a moment such as '2026-02-27 04:30', in quotes")(value)
 
 
-def _ctid(value):
+def _ctid(value: object) -> int:
     """A container's id, also in quotes."""
     if _is_id(value):
         return value
     text = _text(re.compile(r"^[0-9]{1,10}$"), "a container id")(value)
-    return _number(1, LAST_CTID)(int(text))
+    return int(_number(1, LAST_CTID)(int(text)))
 
 
 #: The rules of words that name no node, those of the orchestrations and those of the runner's arguments.
-WORDS = {
+WORDS: dict[str, Check] = {
     "deadline": _or_none(_deadline),
-    "data": _or_none(KEYS["rollback"]["data"][0]),
-    "to": KEYS["nfs"]["use"][0],
+    "data": _or_none(_DATA),
+    "to": _USE,
     "accept_age": _yes_no,
     "all": _yes_no,
     "max_age": _or_none(_number(1, 2592000)),
@@ -705,7 +768,7 @@ WORDS = {
 }
 
 
-def store_paths(settings):
+def store_paths(settings: Mapping[str, Any]) -> dict[str, str]:
     """
     Where containers are once they are on NFS, as vz.conf and the container confs say it.
 

@@ -19,6 +19,15 @@ that the higher one of both SANs is right::
     containers=101,102
 """
 
+from __future__ import annotations
+
+import typing
+from collections.abc import Collection, Iterable
+
+if typing.TYPE_CHECKING:
+    from ringfree_owner import Owner
+    from ringfree_sync import Differences
+
 import re
 
 FOLDER = ".ringfree"
@@ -37,7 +46,67 @@ MARKER_RECORD = re.compile(
 TREE = re.compile(r"([1-9][0-9]{0,9})/(.+)")
 
 
-def live(san, now, before=(), lost=None):
+class _Live(typing.TypedDict):
+    san: str
+    generation: str
+    since: str
+
+
+class Live(_Live, total=False):
+    """The record of where a node's containers live: text, as its lines are."""
+
+    lost: str
+
+
+class Marker(typing.TypedDict):
+    """The record of a complete copy: text, as its lines are."""
+
+    of: str
+    begun: str
+    ended: str
+    containers: str
+
+
+class Where(typing.TypedDict):
+    """Where the containers of a node live, see :py:func:`where`."""
+
+    san: str | None
+    fault: str | None
+
+
+class Records(typing.TypedDict):
+    """The records on a SAN."""
+
+    owners: dict[int, Owner]
+    live: dict[str, Live]
+
+
+class Copies(typing.TypedDict):
+    """What may be copied, see :py:func:`to_copy`."""
+
+    nodes: list[str]
+    containers: list[int]
+    elsewhere: dict[str, str]
+    faults: list[str]
+
+
+class Copied(typing.TypedDict):
+    """From when copies are, see :py:func:`copied`."""
+
+    at: int | None
+    missing: list[int]
+
+
+class Piece(typing.TypedDict):
+    """A copy of its own, see :py:func:`pieces`."""
+
+    share: str
+    below: str
+    filters: list[str]
+    delete: bool
+
+
+def live(san: str, now: float, before: Iterable[Live | None] = (), lost: float | None = None) -> Live:
     """
     The record that a node's containers live on a SAN.
 
@@ -56,11 +125,11 @@ def live(san, now, before=(), lost=None):
     Returns a dictionary of text.
     """
     generation = 1 + max((int(record["generation"]) for record in before if record), default=0)
-    record = {"san": san, "generation": str(generation), "since": str(int(now))}
+    record: Live = {"san": san, "generation": str(generation), "since": str(int(now))}
     return {**record, "lost": str(int(lost))} if lost is not None else record
 
 
-def marker(of, begun, ended, ctids):
+def marker(of: str, begun: float, ended: float, ctids: Iterable[int]) -> Marker:
     """
     The record of a complete copy.
 
@@ -86,7 +155,7 @@ def marker(of, begun, ended, ctids):
     }
 
 
-def dump(record):
+def dump(record: Live | Marker) -> bytes:
     """
     A record as the text of its file, without its seal.
 
@@ -98,7 +167,7 @@ def dump(record):
     return "".join(f"{key}={value}\n" for key, value in record.items()).encode()
 
 
-def load(data):
+def load(data: bytes) -> Live | Marker:
     """
     Read a record's file without its seal: these lines, in this order, and nothing else.
 
@@ -111,10 +180,11 @@ def load(data):
     found = LIVE_RECORD.fullmatch(text) or MARKER_RECORD.fullmatch(text)
     if not found:
         raise ValueError("the record is damaged")
-    return {key: value for key, value in found.groupdict().items() if value is not None}
+    lines = {key: value for key, value in found.groupdict().items() if value is not None}
+    return typing.cast("Live | Marker", lines)
 
 
-def where(here, there):
+def where(here: Live | None, there: Live | None) -> Where:
     """
     On which SAN the containers of a node live, by the records of both SANs.
 
@@ -126,13 +196,13 @@ def where(here, there):
 
     Returns ``{"san": name or None, "fault": text or None}``; no SAN when neither has a record.
     """
-    first, second = sorted(
+    known = sorted(
         (record for record in (here, there) if record), key=lambda record: -int(record["generation"])
-    ) + [None] * (2 - sum(1 for record in (here, there) if record))
-    if first is None:
+    )
+    if not known:
         return {"san": None, "fault": None}
-    same = second is not None and first["generation"] == second["generation"]
-    if same and first["san"] != second["san"]:
+    first, last = known[0], known[-1]
+    if first["generation"] == last["generation"] and first["san"] != last["san"]:
         return {
             "san": None,
             "fault": f"both SANs say of themselves that they are the live one, in generation {first['generation']}",
@@ -140,7 +210,7 @@ def where(here, there):
     return {"san": first["san"], "fault": None}
 
 
-def to_copy(source, target, here, there, overwrite=False):
+def to_copy(source: str, target: str, here: Records, there: Records, overwrite: bool = False) -> Copies:
     """
     Which containers may be copied from one SAN to the other.
 
@@ -162,33 +232,40 @@ def to_copy(source, target, here, there, overwrite=False):
     Returns ``{"nodes": [text], "containers": [ctid], "elsewhere": {node: san}, "faults": [text]}``.  With faults
     nothing may be copied.
     """
-    found = {"nodes": [], "containers": [], "elsewhere": {}, "faults": []}
-    owned = {}
+    found: Copies = {"nodes": [], "containers": [], "elsewhere": {}, "faults": []}
+    owned: dict[str, list[int]] = {}
     for ctid, owner in here["owners"].items():
         if owner["store"] == "nfs":
             owned.setdefault(owner["node"], []).append(ctid)
     for node, ctids in sorted(owned.items()):
         mine, other = here["live"].get(node), there["live"].get(node)
         seen = where(mine, other)
-        fault = seen["fault"] or (
-            _objection(source, target, ctids, here, there, mine, other, overwrite)
-            if seen["san"] in (None, source)
-            else None
-        )
+        san, fault = seen["san"] or source, seen["fault"]
+        if not fault and san == source:
+            fault = _objection(source, target, ctids, here, there, mine, other, overwrite)
         if fault:
             found["faults"].append(f"{node}: {fault}")
-        elif seen["san"] in (None, source):
+        elif san == source:
             found["nodes"].append(node)
             found["containers"] += ctids
         else:
-            found["elsewhere"][node] = seen["san"]
+            found["elsewhere"][node] = san
     found["containers"].sort()
     return found
 
 
-def _objection(source, target, ctids, here, there, mine, other, overwrite):
+def _objection(
+    source: str,
+    target: str,
+    ctids: list[int],
+    here: Records,
+    there: Records,
+    mine: Live | None,
+    other: Live | None,
+    overwrite: bool,
+) -> str | None:
     """Why the containers of a node that live on the source may not be copied to the target all the same."""
-    if other and int(other["generation"]) > int((mine or {"generation": "0"})["generation"]):
+    if other and int(other["generation"]) > int(mine["generation"] if mine else 0):
         return f"the records on {target} are newer than those on {source}, which is in use: was {source} restored?"
     newer = [
         ctid
@@ -198,7 +275,7 @@ def _objection(source, target, ctids, here, there, mine, other, overwrite):
     ]
     if newer:
         return f"the owner records of containers {_list(newer)} are newer on {target} than on {source}"
-    if mine and "lost" in mine and not overwrite and (other or {}).get("generation") != mine["generation"]:
+    if mine and "lost" in mine and not overwrite and (not other or other["generation"] != mine["generation"]):
         return (
             f"{target} died while it was the live one and may hold what was written after that and is nowhere else. "
             f"Save what you need of it, then 'ringfree_replica.replicate overwrite=True' copies over it once"
@@ -206,11 +283,11 @@ def _objection(source, target, ctids, here, there, mine, other, overwrite):
     return None
 
 
-def _list(ctids):
+def _list(ctids: Iterable[int]) -> str:
     return ", ".join(map(str, ctids))
 
 
-def copied(markers, of, ctids):
+def copied(markers: list[Marker | None], of: str, ctids: Iterable[int]) -> Copied:
     """
     From when the copies of some containers are.
 
@@ -226,18 +303,19 @@ def copied(markers, of, ctids):
     Returns ``{"at": seconds or None, "missing": [ctid]}``: the moment at which the copy began, ``None`` when it is not
     complete.
     """
-    good = [record if record and record["of"] == of else None for record in markers]
+    good = [record for record in markers if record and record["of"] == of]
+    whole = len(good) == len(markers)
     missing = [
         ctid
         for ctid in ctids
-        if not all(record and str(ctid) in record["containers"].split(",") for record in good)
+        if not whole or not all(str(ctid) in record["containers"].split(",") for record in good)
     ]
-    if missing or not good or not all(good):
+    if missing or not good or not whole:
         return {"at": None, "missing": missing}
     return {"at": min(int(record["begun"]) for record in good), "missing": []}
 
 
-def without(record, ctids):
+def without(record: Marker | None, ctids: Collection[int]) -> Marker | None:
     """
     A marker that does not speak for some containers any more.
 
@@ -255,7 +333,7 @@ def without(record, ctids):
     return {**record, "containers": ",".join(left)}
 
 
-def old(seconds):
+def old(seconds: float) -> str:
     """
     An age in words.
 
@@ -271,7 +349,7 @@ def old(seconds):
     return f"{seconds // 86400} days"
 
 
-def pieces(ctids, nodes=()):
+def pieces(ctids: Collection[int], nodes: Collection[str] = ()) -> list[Piece]:
     """
     What is copied from one SAN to the other, in this order: containers, their records, and then what leads to them.
 
@@ -286,7 +364,9 @@ def pieces(ctids, nodes=()):
     Returns a list of ``{"share": text, "below": text, "filters": [text], "delete": bool}``: the directory below the
     share, empty for the share itself, and the options with which rsync copies exactly what is meant.
     """
-    trees = [{"share": "private", "below": str(ctid), "filters": [], "delete": True} for ctid in ctids]
+    trees: list[Piece] = [
+        {"share": "private", "below": str(ctid), "filters": [], "delete": True} for ctid in ctids
+    ]
     names = ["owner/", *(f"owner/{ctid}" for ctid in ctids)]
     names += [f"{LIVE}/", *(f"{LIVE}/{node}" for node in nodes)] if nodes else []
     records = [*(f"--include=/{name}" for name in names), "--exclude=*"]
@@ -299,7 +379,7 @@ def pieces(ctids, nodes=()):
     ]
 
 
-def placed(differences, below):
+def placed(differences: list[str], below: str) -> list[str]:
     """
     The differences of a directory below a share, as those of the share.
 
@@ -318,7 +398,7 @@ def placed(differences, below):
     return [line if line.startswith("[") else placed for placed, line in zip(lines, differences, strict=True)]
 
 
-def own(differences):
+def own(differences: Differences) -> Differences:
     """
     Leave out what other nodes do: they write their records and containers side by side with a copy of this one's.
 
@@ -335,7 +415,7 @@ def own(differences):
     return {"count": differences["count"] - len(differences["lines"]) + len(left), "lines": left}
 
 
-def turn_file(node=None):
+def turn_file(node: str | None = None) -> str:
     """
     Where the word of a copy is kept on its target.
 
@@ -347,7 +427,7 @@ def turn_file(node=None):
     return f"{TURN}.{node}" if node else TURN
 
 
-def request(verb, turn, wait, node=None):
+def request(verb: str, turn: str, wait: int, node: str | None = None) -> list[str]:
     """
     What the SAN that receives a copy is asked, before it starts rsync: see ``san/ringfree-san``.
 
@@ -368,7 +448,7 @@ def request(verb, turn, wait, node=None):
     return ["ringfree-san", verb, str(wait), turn, node or "-"]
 
 
-def trees(text):
+def trees(text: str) -> set[int]:
     """
     Which directories of a listing hold a container's tree.
 
@@ -377,7 +457,7 @@ def trees(text):
 
     Returns a set of container ids.
     """
-    has = {}
+    has: dict[int, set[str]] = {}
     for line in text.splitlines():
         words = line.split(None, 4)
         found = TREE.fullmatch(words[4].split(" -> ")[0]) if len(words) == 5 else None

@@ -2,11 +2,15 @@
 What a state returns, as Salt takes it: https://docs.saltproject.io/en/latest/ref/states/writing.html
 """
 
+from __future__ import annotations
 
-class Ret(dict):
+from typing import Any
+
+
+class Ret(dict[str, Any]):
     """A state's return: its ``changes`` are filled on the way, :py:meth:`end` closes it."""
 
-    def end(self, comment, result=True):
+    def end(self, comment: str, result: bool | None = True) -> dict[str, Any]:
         """
         The return with its last words.
 
@@ -21,7 +25,7 @@ class Ret(dict):
         return {**self, "comment": comment, "result": result}
 
 
-def new(name):
+def new(name: str) -> Ret:
     """
     The return of a state that has changed nothing yet.
 

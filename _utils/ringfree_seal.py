@@ -10,16 +10,20 @@ Both are comments to whoever read such a record before there were seals::
 A record of an older version has neither.  What cannot be an older record and has no whole seal is damaged.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import math
 import re
+from collections.abc import Collection, Mapping
+from typing import Any
 
 HEAD = b"# format 2\n"
 CHECK = re.compile(rb"# check ([0-9a-f]{16})\n")
 
 
-def check(data):
+def check(data: bytes) -> str:
     """
     The check sum of some bytes, as the last line of a record has it.
 
@@ -31,7 +35,7 @@ def check(data):
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def seal(body):
+def seal(body: bytes) -> bytes:
     """
     Seal a record.
 
@@ -44,11 +48,11 @@ def seal(body):
     return data + _line(data)
 
 
-def _line(data):
+def _line(data: bytes) -> bytes:
     return f"# check {check(data)}\n".encode()
 
 
-def unseal(data, added=False):
+def unseal(data: bytes, added: bool = False) -> bytes:
     """
     The lines of a record; those of an older version, without a seal, as they are.
 
@@ -77,9 +81,10 @@ def unseal(data, added=False):
     return body + _added(rest)
 
 
-def _added(rest):
+def _added(rest: bytes) -> bytes:
     """Lines that were added, without their check sums."""
-    lines, before = [], None
+    lines: list[bytes] = []
+    before = None
     for line in rest.splitlines(keepends=True):
         if not line.startswith(b"# check "):
             lines.append(line)
@@ -91,7 +96,7 @@ def _added(rest):
     return b"".join(lines)
 
 
-def dump_json(record):
+def dump_json(record: Mapping[str, Any]) -> bytes:
     """
     A record of several kinds of values as the text of its file.
 
@@ -104,12 +109,12 @@ def dump_json(record):
     return json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
-def _plain(record):
+def _plain(record: Mapping[str, Any]) -> bytes:
     """The same record is the same bytes; without spaces, which takes a tenth of the time."""
     return json.dumps(record, sort_keys=True).encode()
 
 
-def load_json(data, keys):
+def load_json(data: bytes, keys: Collection[str]) -> dict[str, Any]:
     """
     Read such a record, or one of an older version, which has no check sum.
 
@@ -135,7 +140,7 @@ def load_json(data, keys):
     return record
 
 
-def _finite(word):
+def _finite(word: str) -> float:
     """A number that can be written again; JSON of Python also reads NaN, and 1e999 as infinity."""
     number = float(word)
     if not math.isfinite(number):

@@ -4,9 +4,13 @@ The site's own Salt settings that would bend what this project does: which ones,
 ``docs/salt-settings.md`` has these and all others that were looked at.
 """
 
+from __future__ import annotations
+
 import glob
 import os
 import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 #: States, a highstate that waits for them, an abort, and Salt's own question whether they still work.
 FEWEST_JOBS = 5
@@ -34,44 +38,51 @@ BLANKS = ("lstrip_blocks", "keep_trailing_newline")
 KEY = re.compile(r"""(?:[\s{]*["'])?([A-Za-z_][\w.]*)["']?\s*:(?:\s|$)""")
 
 
-def _renderers_missing(opts, option):
+Opts = Mapping[str, Any]
+#: Whether what the options say of one of them does harm.
+Harm = Callable[[Opts, str], bool]
+#: That, and what would happen.
+Rule = tuple[Harm, str]
+
+
+def _renderers_missing(opts: Opts, option: str) -> bool:
     named = opts.get(option) or []
     return bool(named) and any((name in named) is (option == "renderer_blacklist") for name in RENDERERS)
 
 
-def _locked_elsewhere(opts, option):
+def _locked_elsewhere(opts: Opts, option: str) -> bool:
     return bool(opts.get(option)) and opts.get("saltenv") != "base"
 
 
-def _has_conditions(opts, option):
+def _has_conditions(opts: Opts, option: str) -> bool:
     return any(STATES.fullmatch(str(name)) for name in opts.get(option) or {})
 
 
-def _lacks(needed):
-    def lacks(opts, option):
+def _lacks(needed: Collection[str]) -> Harm:
+    def lacks(opts: Opts, option: str) -> bool:
         return bool(opts.get(option)) and not set(needed) <= set(opts[option])
 
     return lacks
 
 
-def _without(needed):
-    def without(opts, option):
+def _without(needed: Collection[str]) -> Harm:
+    def without(opts: Opts, option: str) -> bool:
         named = opts.get(option) or ()
         return any(name in needed or OURS.fullmatch(f"_modules/{name}.py") for name in named)
 
     return without
 
 
-def _is_small(opts, option):
+def _is_small(opts: Opts, option: str) -> bool:
     return isinstance(opts.get(option), (int, float)) and opts[option] < SMALLEST_EVENT
 
 
-def _is_set(opts, option):
+def _is_set(opts: Opts, option: str) -> bool:
     return bool(opts.get(option))
 
 
 #: Of both master and minion: option to (whether it does harm, what would happen).
-BOTH = {
+BOTH: dict[str, Rule] = {
     "disabled_requisites": (
         _is_set,
         "steps would not wait for each other, or nothing would bring a node back after a failure",
@@ -92,7 +103,7 @@ BOTH = {
         "Salt would leave states out of the answers, and a part in which nothing is left to do would count as failed",
     ),
 }
-MASTER = {
+MASTER: dict[str, Rule] = {
     **BOTH,
     "gather_job_timeout": (
         lambda opts, option: opts.get(option, SHORTEST_PATIENCE) < SHORTEST_PATIENCE,
@@ -111,7 +122,7 @@ MASTER = {
         "the steps of a node would run in the order of their names",
     ),
 }
-MINION = {
+MINION: dict[str, Rule] = {
     **BOTH,
     "disable_modules": (
         _without(MODULES),
@@ -156,7 +167,7 @@ MINION = {
 }
 
 
-def of_master(opts, test=False):
+def of_master(opts: Opts, test: bool = False) -> list[str]:
     """
     What the master's configuration says that would bend an orchestration.
 
@@ -175,7 +186,7 @@ def of_master(opts, test=False):
     return sorted(faults)
 
 
-def of_minion(opts):
+def of_minion(opts: Opts) -> list[str]:
     """
     What a minion's configuration says that would bend a migration.
 
@@ -187,13 +198,13 @@ def of_minion(opts):
     return sorted(_faults(MINION, opts, "minion"))
 
 
-def _faults(rules, opts, role):
+def _faults(rules: Mapping[str, Rule], opts: Opts, role: str) -> list[str]:
     bad = {option: why for option, (does_harm, why) in rules.items() if does_harm(opts, option)}
     places = _places(opts) if bad else {}
     return [_fault(option, opts, places, role, why) for option, why in bad.items()]
 
 
-def _fault(option, opts, places, role, why):
+def _fault(option: str, opts: Opts, places: Mapping[str, str], role: str, why: str) -> str:
     file = places.get(option, f"the {role}'s configuration")
     host = "" if role == "master" else " on the node"
     return (
@@ -202,7 +213,7 @@ def _fault(option, opts, places, role, why):
     )
 
 
-def place(opts, option):
+def place(opts: Opts, option: str) -> str | None:
     """
     In which file and line an option stands.
 
@@ -218,9 +229,10 @@ def place(opts, option):
     return _places(opts).get(option)
 
 
-def _places(opts):
+def _places(opts: Opts) -> dict[str, str]:
     """Option to FILE:LINE, in the order in which Salt reads the files: the last one counts."""
-    main, found = opts.get("conf_file"), {}
+    main = opts.get("conf_file")
+    found: dict[str, str] = {}
     if not main:
         return found
     for path in [main, *_included(main, opts.get("default_include")), *_included(main, opts.get("include"))]:
@@ -235,12 +247,12 @@ def _places(opts):
     return found
 
 
-def _included(main, patterns):
+def _included(main: str, patterns: str | Iterable[str] | None) -> Iterator[str]:
     for pattern in [patterns] if isinstance(patterns, str) else patterns or []:
         yield from sorted(glob.glob(os.path.join(os.path.dirname(main), os.path.expanduser(str(pattern)))))
 
 
-def strangers(files, loaded):
+def strangers(files: Mapping[str, str], loaded: Mapping[str, Sequence[str]]) -> list[str]:
     """
     What a minion loads in the place of our files.
 
@@ -268,7 +280,7 @@ def strangers(files, loaded):
     return found
 
 
-def tree(name):
+def tree(name: str) -> bool:
     """
     Whether a file of the file server is of this project: a module, an SLS, or what these include.  The top file is the
     site's.
@@ -281,7 +293,7 @@ def tree(name):
     return TREE.fullmatch(name) is not None or is_ours(name)
 
 
-def is_ours(name):
+def is_ours(name: str) -> bool:
     """
     Whether a file of the file server is one of our modules.
 

@@ -6,6 +6,15 @@ of vzctl 4.11.1) and rsync(1): ``-S`` keeps holes, ``-x`` stays on the container
 are counted against ``--max-delete``.
 """
 
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+if typing.TYPE_CHECKING:
+    from ringfree_command import Result
+
 import re
 
 #: What to do after an exit code of rsync, from rsync(1); anything not listed stops.
@@ -45,7 +54,21 @@ STATS = {
 }
 
 
-def ssh(settings, control=None):
+class Differences(typing.TypedDict):
+    """What a dry run itemised, see :py:func:`differences`."""
+
+    count: int
+    lines: list[str]
+
+
+class Verdict(typing.TypedDict):
+    """What to do after a run of rsync, see :py:func:`verdict`."""
+
+    do: typing.Literal["next", "again", "stop"]
+    why: str
+
+
+def ssh(settings: Mapping[str, Any], control: str | None = None) -> list[str]:
     """
     The ssh command with which a node reaches a SAN.
 
@@ -88,7 +111,7 @@ def ssh(settings, control=None):
     return argv
 
 
-def through(socket):
+def through(socket: str) -> list[str]:
     """
     The ssh command of an rsync that has no key: it goes through a connection that is open, and opens none.
 
@@ -107,7 +130,7 @@ def through(socket):
     return ["ssh", "-F", "/dev/null", *(word for key in options for word in ("-o", f"{key}={options[key]}"))]
 
 
-def known_hosts(host_keys, port):
+def known_hosts(host_keys: Mapping[str, str], port: int) -> str:
     """
     The text of a known_hosts file.
 
@@ -123,7 +146,9 @@ def known_hosts(host_keys, port):
     return "".join(form.format(host, key) for host, key in sorted(host_keys.items()))
 
 
-def rsync(source, target, ssh_argv, more=(), **wanted):
+def rsync(
+    source: str, target: str, ssh_argv: Iterable[str], more: Iterable[str] = (), **wanted: Any
+) -> list[str]:
     """
     The rsync command for one tree.
 
@@ -148,8 +173,14 @@ def rsync(source, target, ssh_argv, more=(), **wanted):
 
 
 def options(
-    timeout=600, max_delete=None, dry_run=False, checksum=False, delete=True, backup=None, hidden=True
-):
+    timeout: int = 600,
+    max_delete: int | None = None,
+    dry_run: bool = False,
+    checksum: bool = False,
+    delete: bool = True,
+    backup: str | None = None,
+    hidden: bool = True,
+) -> list[str]:
     """
     The options of rsync for one tree.
 
@@ -198,7 +229,7 @@ def options(
     return argv
 
 
-def statistics(text):
+def statistics(text: str) -> dict[str, int]:
     """
     Read rsync's ``--info=stats2``.
 
@@ -214,7 +245,7 @@ def statistics(text):
     return numbers
 
 
-def counting():
+def counting() -> str:
     """
     What ``ringfree_command.run`` has to count in a dry run.
 
@@ -223,7 +254,7 @@ def counting():
     return DIFFERENCE
 
 
-def differences(result):
+def differences(result: Result) -> Differences:
     """
     Read the itemised differences of a dry run.
 
@@ -235,10 +266,11 @@ def differences(result):
     ones, with a line between them that says so.
     """
     lines = [line for line in result["out"].splitlines() if re.match(f"{DIFFERENCE}|{LEFT_OUT}$", line)]
+    assert result["counted"] is not None, "nobody has counted the lines"
     return {"count": result["counted"], "lines": lines}
 
 
-def verdict(result, running):
+def verdict(result: Result, running: bool) -> Verdict:
     """
     Judge an rsync run.
 
@@ -251,7 +283,7 @@ def verdict(result, running):
     Returns ``{"do": "next"|"again"|"stop", "why": text}``.
     """
     rc = result["rc"]
-    if result["timed_out"]:
+    if rc is None or result["timed_out"]:
         return {"do": "stop", "why": f"it did not end within {result['seconds']:.0f} s"}
     if rc == 0 or (running and (rc == 24 or (rc == 23 and _is_changing(result["err"])))):
         return {"do": "next", "why": ""}
@@ -262,7 +294,7 @@ def verdict(result, running):
     return {"do": "again" if rc in RETRY else "stop", "why": MEANING.get(rc, "an error")}
 
 
-def _is_changing(words):
+def _is_changing(words: str) -> bool:
     """Whether all that rsync complains of is that the tree changed, which its root can bring about all night."""
     lines = [line for line in words.splitlines() if line and not line.startswith(AFTERWARDS)]
     # What is left out of thousands of complaints is taken to be like them: its root can also make thousands.
@@ -270,7 +302,7 @@ def _is_changing(words):
     return bool(lines) and all(map(CHANGED.fullmatch, lines))
 
 
-def _ssh_failure(words):
+def _ssh_failure(words: str) -> str | None:
     """The plain cause of an ssh failure that no second try cures, or None for one that may pass."""
     if "Host key verification failed" in words or "REMOTE HOST IDENTIFICATION HAS CHANGED" in words:
         return "the SAN's host key is not the pinned one"
