@@ -47,10 +47,9 @@ sweep: venv set-up ## cut a node's migration and its way back short at every ste
 acceptance: venv set-up ## on a node with a kernel of its own: what only a kernel's NFS client shows
 	$(PYTEST) -rs tests/acceptance
 
-lint: venv ## formatting, style and types of Python; style of YAML, SLS and shell
+lint: venv ## formatting and style of Python, YAML, SLS and shell
 	.venv/bin/ruff format --check . $$($(call with_shebang,python3))
 	.venv/bin/ruff check . $$($(call with_shebang,python3))
-	.venv/bin/mypy
 	.venv/bin/yamllint --strict . $$($(FILES) \( $(YAML) \) -print)
 	.venv/bin/salt-lint $$(find salt pillar -name '*.sls' -o -name '*.jinja')
 	.venv/bin/shellcheck $$($(call with_shebang,(ba|da)?sh))
@@ -70,7 +69,7 @@ lab: set-up ## bring a fleet up and leave it up (then: lab/lab --help)
 
 clean: ## take the labs down and remove what was installed and built in this checkout
 	@for run in lab/run/*/; do [ ! -d "$$run" ] || LAB=$$(basename "$$run") lab/lab down; done
-	rm -rf .venv lab/cache lab/run .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv lab/cache lab/run .pytest_cache .ruff_cache .hypothesis
 	find . -path ./.git -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 # What the lab needs; it runs on the machine's own Python.

@@ -11,29 +11,18 @@ A program that must not end with whoever asks for it is started by a process tha
 for it and ends as it does.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
-import functools
 import json
 import os
 import re
 import resource
 import signal
 import sys
-import typing
-from collections.abc import Callable
 
 MARK = "not as the vz service would start it: "
 #: What a service has that says nothing of these things.
-PLAIN: Place = {"cgroup": "/system.slice/vz.service", "nice": 0, "oom": 0, "umask": 0o022, "limits": {}}
-#: Of a place: what systemd calls its numbers, and to which base it writes them.
-NUMBERS: tuple[tuple[typing.Literal["nice", "oom", "umask"], str, int], ...] = (
-    ("nice", "Nice", 10),
-    ("oom", "OOMScoreAdjust", 10),
-    ("umask", "UMask", 8),
-)
+PLAIN = {"cgroup": "/system.slice/vz.service", "nice": 0, "oom": 0, "umask": 0o022, "limits": {}}
 IOPRIO_SET = {"x86_64": 251, "i386": 289, "i686": 289}
 #: What /proc/PID/limits calls the limits.
 LIMITS = {
@@ -55,17 +44,7 @@ LIMITS = {
 }
 
 
-class Place(typing.TypedDict):
-    """What a service gives its processes; limits are ``[soft, hard]`` by their names."""
-
-    cgroup: str
-    nice: int
-    oom: int
-    umask: int
-    limits: dict[str, list[int]]
-
-
-def prefix(place: Place, alone: bool = False) -> list[str]:
+def prefix(place, alone=False):
     """
     The words that stand before a program's own.
 
@@ -83,7 +62,7 @@ def prefix(place: Place, alone: bool = False) -> list[str]:
     return [sys.executable, "-I", script, json.dumps({**place, "alone": alone})] if there else []
 
 
-def of_service(shown: str) -> Place:
+def of_service(shown):
     """
     What a service gives its processes.
 
@@ -93,10 +72,10 @@ def of_service(shown: str) -> Place:
     Returns ``{"cgroup": path, "nice": number, "oom": number, "umask": number, "limits": {name: [soft, hard]}}``.
     """
     values = dict(line.partition("=")[::2] for line in shown.splitlines())
-    place: Place = {**PLAIN, "cgroup": _cgroup(values) or PLAIN["cgroup"], "limits": {}}
-    for number, key, base in NUMBERS:
+    place = {**PLAIN, "cgroup": _cgroup(values) or PLAIN["cgroup"], "limits": {}}
+    for name, key, base in (("nice", "Nice", 10), ("oom", "OOMScoreAdjust", 10), ("umask", "UMask", 8)):
         with contextlib.suppress(KeyError, ValueError):
-            place[number] = int(values[key], base)
+            place[name] = int(values[key], base)
     for name in LIMITS.values():
         with contextlib.suppress(KeyError, ValueError):
             hard = _limit(values[f"Limit{name}"])
@@ -105,7 +84,7 @@ def of_service(shown: str) -> Place:
     return place
 
 
-def of_init(name: str, limits: str) -> Place:
+def of_init(name, limits):
     """
     What an init script gives its processes: what process 1 has.
 
@@ -122,7 +101,7 @@ def of_init(name: str, limits: str) -> Place:
     return {**PLAIN, "limits": known}
 
 
-def complaints(text: str) -> list[str]:
+def complaints(text):
     """
     What could not be put right.
 
@@ -134,13 +113,13 @@ def complaints(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith(MARK)]
 
 
-def _limit(word: str) -> int:
+def _limit(word):
     """A limit as setrlimit(2) has it: an old systemd writes infinity as a number."""
     number = resource.RLIM_INFINITY if word in ("infinity", "unlimited") else int(word)
     return resource.RLIM_INFINITY if number >= 1 << 63 else number
 
 
-def _cgroup(values: dict[str, str]) -> str | None:
+def _cgroup(values):
     """Where the processes of a service are; systemd says so only while there are any."""
     if values.get("ControlGroup") or not values.get("Slice", "").endswith(".slice"):
         return values.get("ControlGroup")
@@ -150,7 +129,7 @@ def _cgroup(values: dict[str, str]) -> str | None:
     return "".join(f"/{name}.slice" for name in names if words[0]) + f"/{values.get('Id', 'vz.service')}"
 
 
-def groups(mine: str, table: str, wanted: str) -> list[tuple[str, str, bool]]:
+def groups(mine, table, wanted):
     """
     The directories that stand for a service's cgroup, one for each hierarchy in which this process is in another one.
 
@@ -178,14 +157,14 @@ def groups(mine: str, table: str, wanted: str) -> list[tuple[str, str, bool]]:
     found = []
     for line in mine.splitlines():
         number, controllers, path = line.split(":", 2)
-        place = tops.get(controllers.split(",")[0])
+        top = tops.get(controllers.split(",")[0])
         own = controllers == "name=systemd" or number == "0"
-        if place and path not in ("/", wanted):
-            found.append((place, wanted, own))
+        if top and path not in ("/", wanted):
+            found.append((top, wanted, own))
     return found if any(own for _, _, own in found) else []
 
 
-def _join(wanted: str) -> None:
+def _join(wanted):
     """Go to the service's cgroup."""
     with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as stream:
         mine = stream.read()
@@ -201,15 +180,15 @@ def _join(wanted: str) -> None:
         _write(f"{top}{path}/cgroup.procs", "0")
 
 
-def _write(path: str, text: str) -> None:
+def _write(path, text):
     with open(path, "w", encoding="ascii") as stream:
         stream.write(text)
 
 
-def _set_limit(name: str, wanted: list[int]) -> None:
+def _set_limit(name, wanted):
     kind = getattr(resource, f"RLIMIT_{name}")
     try:
-        resource.setrlimit(kind, (wanted[0], wanted[1]))
+        resource.setrlimit(kind, tuple(wanted))
     except (OSError, ValueError):
         # As near as may be, which is what systemd does with a limit that it cannot set.
         soft, hard = wanted[0], resource.getrlimit(kind)[1]
@@ -219,7 +198,7 @@ def _set_limit(name: str, wanted: list[int]) -> None:
         raise
 
 
-def _io_priority() -> None:
+def _io_priority():
     """Back to none, which goes by the nice value."""
     number = IOPRIO_SET.get(os.uname().machine)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -227,21 +206,20 @@ def _io_priority() -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def _become(place: Place) -> None:
+def _become(place):
     """Put everything right; what cannot be is said, and keeps no container down."""
-    do = functools.partial
-    steps: list[tuple[str, Callable[[], object]]] = [
-        ("cgroup", do(_join, place["cgroup"])),
-        *((f"limit {name}", do(_set_limit, name, values)) for name, values in place["limits"].items()),
-        ("scheduling", do(os.sched_setscheduler, 0, os.SCHED_OTHER, os.sched_param(0))),
-        ("processors", do(os.sched_setaffinity, 0, os.sched_getaffinity(1))),
-        ("priority", do(os.setpriority, os.PRIO_PROCESS, 0, place["nice"])),
+    steps = [
+        ("cgroup", _join, place["cgroup"]),
+        *((f"limit {name}", _set_limit, name, values) for name, values in place["limits"].items()),
+        ("scheduling", os.sched_setscheduler, 0, os.SCHED_OTHER, os.sched_param(0)),
+        ("processors", os.sched_setaffinity, 0, os.sched_getaffinity(1)),
+        ("priority", os.setpriority, os.PRIO_PROCESS, 0, place["nice"]),
         ("I/O priority", _io_priority),
-        ("OOM score", do(_write, "/proc/self/oom_score_adj", str(place["oom"]))),
+        ("OOM score", _write, "/proc/self/oom_score_adj", str(place["oom"])),
     ]
-    for what, act in steps:
+    for what, act, *arguments in steps:
         try:
-            act()
+            act(*arguments)
         except (OSError, ValueError) as error:
             sys.stderr.write(f"{MARK}{what}: {error}\n")
     os.umask(place["umask"])
@@ -251,7 +229,7 @@ def _become(place: Place) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _go_alone() -> None:
+def _go_alone():
     """Return in a process that is nobody's child; the first one stays, and ends as this one will."""
     source, sink = os.pipe()
     first = os.fork()

@@ -3,14 +3,6 @@ The snapshot of a directory: a gzipped tar archive, written whole, read strictly
 the SHA-256 of what belongs to it, in the format of sha256sum(1).
 """
 
-from __future__ import annotations
-
-import typing
-from collections.abc import Iterator, Mapping
-
-if typing.TYPE_CHECKING:
-    from ringfree_files import File, Link
-
 import contextlib
 import hashlib
 import io
@@ -25,7 +17,7 @@ END = 2 * tarfile.BLOCKSIZE  # zeros that end a tar archive
 SUM = re.compile(r"([0-9a-f]{64})  (/[^\n]+)")
 
 
-def pack(folder: str, path: str) -> None:
+def pack(folder, path):
     """
     Write an archive of a directory: temporary file, fsync, rename.
 
@@ -53,7 +45,7 @@ def pack(folder: str, path: str) -> None:
     os.rename(temporary, path)
 
 
-def unpack(path: str, wanted: str | None = None, below: bool = False) -> dict[str, Link | File]:
+def unpack(path, wanted=None, below=False):
     """
     Read the files and links of an archive that lie directly in it, and in its subdirectories if asked.
 
@@ -75,8 +67,7 @@ def unpack(path: str, wanted: str | None = None, below: bool = False) -> dict[st
     found = digest(data)
     if wanted not in (None, found):
         raise ValueError(f"{path} is damaged: its SHA-256 is {found}, not {wanted}")
-    entries: dict[str, Link | File] = {}
-    faults = []
+    entries, faults = {}, []
     try:
         for member, content in _members(_gunzip(data)):
             fault = _fault(member)
@@ -86,7 +77,7 @@ def unpack(path: str, wanted: str | None = None, below: bool = False) -> dict[st
                 continue
             elif member.issym():
                 entries[member.name] = {"link": member.linkname}
-            elif content is not None:
+            elif member.isfile() or member.islnk():
                 mode = stat.S_IMODE(member.mode)
                 entries[member.name] = {"data": content, "mode": mode, "uid": member.uid, "gid": member.gid}
     # With the check sum right, only an archive that somebody made can get as far as the last three.
@@ -97,7 +88,7 @@ def unpack(path: str, wanted: str | None = None, below: bool = False) -> dict[st
     return entries
 
 
-def _gunzip(data: bytes) -> bytes:
+def _gunzip(data):
     """One whole gzip stream with its check sum, and nothing after it: tarfile stops reading at the end of the tar."""
     stream = zlib.decompressobj(GZIP)
     content = stream.decompress(data)
@@ -108,36 +99,28 @@ def _gunzip(data: bytes) -> bytes:
     return content
 
 
-def _members(data: bytes) -> Iterator[tuple[tarfile.TarInfo, bytes | None]]:
+def _members(data):
     """Members of a tar archive with the content of files; Python takes a damaged header for the end."""
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         for member in archive:
-            yield member, _content(archive, member) if member.isfile() or _inside(member) else None
+            yield member, archive.extractfile(member).read() if member.isfile() or _inside(member) else None
         rest = data[archive.offset :]
     if len(rest) < END or rest.strip(b"\0"):
         raise EOFError("its end is missing")
 
 
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    """What a file holds, or the one that a hard link is another name of."""
-    stream = archive.extractfile(member)
-    if stream is None:
-        raise ValueError(f"{member.name} is a link to what is no file")
-    return stream.read()
-
-
-def _restorable(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+def _restorable(member):
     """A member, unless nothing could be made of it: what is neither file nor link, and below the top what is faulty."""
     odd = not (member.isfile() or member.issym() or member.isdir() or member.islnk())
     return None if odd or ("/" in member.name and _fault(member)) else member
 
 
-def _inside(member: tarfile.TarInfo) -> bool:
+def _inside(member):
     """Whether a hard link can be read: what leads out is a fault, and looked for nowhere."""
     return member.islnk() and not _fault(member)
 
 
-def _fault(member: tarfile.TarInfo) -> str | None:
+def _fault(member):
     """Say what makes a member dangerous to restore, or return None."""
     for what, name in (("path", member.name), ("link", member.linkname)):
         if name.startswith("/") or ".." in name.split("/"):
@@ -147,7 +130,7 @@ def _fault(member: tarfile.TarInfo) -> str | None:
     return None
 
 
-def digest(data: bytes) -> str:
+def digest(data):
     """
     The SHA-256 of some bytes.
 
@@ -159,7 +142,7 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def dump_sums(sums: Mapping[str, str]) -> bytes:
+def dump_sums(sums):
     """
     Check sums as the text of their file, which ``sha256sum -c`` reads.
 
@@ -172,7 +155,7 @@ def dump_sums(sums: Mapping[str, str]) -> bytes:
     return "".join(lines).encode("utf-8", "surrogateescape")
 
 
-def load_sums(data: bytes) -> dict[str, str]:
+def load_sums(data):
     """
     Read the file of check sums.
 
@@ -182,7 +165,7 @@ def load_sums(data: bytes) -> dict[str, str]:
     Returns a dictionary: path to SHA-256.  Raises ValueError for a damaged one.
     """
     lines = data.decode("utf-8", "surrogateescape").split("\n")
-    found = [match for match in map(SUM.fullmatch, lines[:-1]) if match]
-    if lines[-1] or not found or len(found) < len(lines) - 1:
+    found = list(map(SUM.fullmatch, lines[:-1]))
+    if lines[-1] or not found or not all(found):
         raise ValueError("it is no list of check sums")
     return {match[2]: match[1] for match in found}

@@ -5,14 +5,6 @@ A copy is made of what lies at a path.  A container sees the file system below t
 directory, show what lies under whatever else is mounted there.  Only the mount table of the host tells both apart.
 """
 
-from __future__ import annotations
-
-import typing
-from collections.abc import Iterable
-
-if typing.TYPE_CHECKING:
-    from ringfree_mounts import Mount, Place
-
 import itertools
 
 #: What the kernel, or a container's init, mounts in each root; nothing that anybody would miss lies there.
@@ -34,20 +26,7 @@ KERNELS = (
 MOUNTING = ("mount", "start")
 
 
-class Area(typing.TypedDict):
-    """The private area of a container among the mounts of the node, see :py:func:`faults`."""
-
-    ctid: int
-    private: str | None
-    root: str | None
-    moves: bool
-    place: Place | None
-    in_area: list[Mount]
-    in_root: list[Mount]
-    shown: list[Mount]
-
-
-def faults(areas: list[Area], scripts: Iterable[str]) -> list[str]:
+def faults(areas, scripts):
     """
     What the copies of private areas would lack, and what would be left with the old ones.
 
@@ -67,10 +46,10 @@ def faults(areas: list[Area], scripts: Iterable[str]) -> list[str]:
         if area["moves"]:
             said = [*covered(area["ctid"], area["in_area"]), *_by_hand(area, scripts), *_elsewhere(area)]
             found += [f"container {area['ctid']} {sentence}" for sentence in said]
-    return found + _on_each_other(areas)
+    return found + _on_each_other([area for area in areas if area["place"]])
 
 
-def covered(ctid: int, mounts: list[Mount]) -> list[str]:
+def covered(ctid, mounts):
     """
     What is mounted in a private area, so that no copy of it is what the container sees.
 
@@ -90,7 +69,7 @@ def covered(ctid: int, mounts: list[Mount]) -> list[str]:
     ]
 
 
-def _by_hand(area: Area, scripts: Iterable[str]) -> list[str]:
+def _by_hand(area, scripts):
     """What somebody has mounted in a root, and no action script could mount again at the next start."""
     ctid = area["ctid"]
     if {f"{name}.{kind}" for name in (ctid, "vps") for kind in MOUNTING} & set(scripts):
@@ -103,7 +82,7 @@ def _by_hand(area: Area, scripts: Iterable[str]) -> list[str]:
     ]
 
 
-def _elsewhere(area: Area) -> list[str]:
+def _elsewhere(area):
     """What of a private area is seen at another place, which would go on with the old copy."""
     own = [path for path in (area["private"], area["root"]) if path]
     return [
@@ -114,14 +93,13 @@ def _elsewhere(area: Area) -> list[str]:
     ]
 
 
-def _on_each_other(areas: list[Area]) -> list[str]:
+def _on_each_other(areas):
     """Containers that have one private area, or one in that of another; those that stay count as well."""
     found = []
     for first, second in itertools.combinations(areas, 2):
         if not (first["moves"] or second["moves"]):
             continue
-        pairs = ((first, second), (second, first))
-        inside = [(inner, outer) for inner, outer in pairs if _is_in(inner["place"], outer["place"])]
+        inside = [pair for pair in ((first, second), (second, first)) if _is_in(*pair)]
         if len(inside) == 2:
             found.append(
                 f"containers {first['ctid']} and {second['ctid']} have one private area, {first['private']}: after the "
@@ -138,18 +116,17 @@ def _on_each_other(areas: list[Area]) -> list[str]:
     return found
 
 
-def _is_in(inner: Place | None, outer: Place | None) -> bool:
+def _is_in(inner, outer):
     """Whether an area lies in another one, whatever both are called: the place within a file system says."""
-    if not inner or not outer:
-        return False
+    inner, outer = inner["place"], outer["place"]
     return inner["device"] == outer["device"] and _lies_in(inner["directory"], outer["directory"])
 
 
-def _lies_in(path: str, folder: str) -> bool:
+def _lies_in(path, folder):
     return path == folder or path.startswith(f"{folder.rstrip('/')}/")
 
 
-def _what(mount: Mount) -> str:
+def _what(mount):
     """What is mounted, as a person would name it."""
     if mount["fstype"] == "autofs":
         return f"an automount ({mount['source']})"

@@ -5,24 +5,13 @@ the list of containers that wait for the share.
 Only numbers, and paths that the pillar's rules have checked, get into a text that a shell or systemd reads.
 """
 
-from __future__ import annotations
-
 import re
-import typing
-from collections.abc import Iterable
 
 WORDS = ("marks", "todo")
 SET = re.compile(f"(?:{'|'.join(WORDS)})(?: [1-9][0-9]{{0,9}})*\n".encode())
 
 
-class BootSet(typing.TypedDict):
-    """The containers that wait for the share, see :py:func:`load_set`."""
-
-    word: str
-    ctids: list[int]
-
-
-def drop_in(mounts: Iterable[str], parallel: int) -> str:
+def drop_in(mounts, parallel):
     """
     The drop-in by which systemd starts vz only with the shares mounted.
 
@@ -45,7 +34,7 @@ Environment=VE_PARALLEL={int(parallel)}
 """
 
 
-def init_script(mounts: Iterable[str], marks: str, boot_set: str) -> str:
+def init_script(mounts, marks, boot_set):
     """
     The init script that comes just before vz where there is no systemd.
 
@@ -113,7 +102,7 @@ rm -f $set
 """
 
 
-def load_set(data: bytes | None) -> BootSet | None:
+def load_set(data):
     """
     Read the list of containers that wait for the share.
 
@@ -133,7 +122,7 @@ def load_set(data: bytes | None) -> BootSet | None:
     return {"word": word, "ctids": [int(ctid) for ctid in ctids]}
 
 
-def dump_set(word: str, ctids: Iterable[int]) -> bytes:
+def dump_set(word, ctids):
     """
     The list of containers that wait for the share as the text of its file, without its seal.
 
@@ -148,7 +137,7 @@ def dump_set(word: str, ctids: Iterable[int]) -> bytes:
     return " ".join([word, *map(str, ctids)]).encode() + b"\n"
 
 
-def immutable(said: str) -> bool:
+def immutable(said):
     """
     Whether a directory is immutable, by what lsattr says of it.
 

@@ -12,16 +12,6 @@ One JSON document per node says what was moved where, and how far that has come:
      "since": 1700000000.0}]}
 """
 
-from __future__ import annotations
-
-import typing
-from collections.abc import Iterable, Mapping
-from typing import Any
-
-if typing.TYPE_CHECKING:
-    from ringfree_owner import Owner
-    from ringfree_tree import Measured
-
 import calendar
 import copy
 import hashlib
@@ -54,75 +44,7 @@ STAMP = re.compile(r"^\d{8}-\d{6}$")
 DAY = 86400
 
 
-class Area(typing.TypedDict):
-    """A private area that was moved aside, as the record has it."""
-
-    kind: str
-    ctid: int | None
-    source: str
-    kept: str
-    inode: int
-    bytes: int
-    files: int
-    state: str
-    since: float
-
-
-class Record(typing.TypedDict):
-    """The record of a node."""
-
-    version: int
-    areas: list[Area]
-
-
-class Facts(typing.TypedDict):
-    """What was found of a container, see :py:func:`objections`."""
-
-    node: str
-    state: str
-    moved: bool
-    committed: float | None
-    owner: Owner | None
-    leads_to: str | None
-    share: str
-    running: bool
-    on_nfs: bool
-    there: bool
-    mounted: bool
-
-
-class Place(typing.TypedDict):
-    """What was found of a directory, see :py:func:`unsafe`."""
-
-    path: str
-    directory: bool
-    fstype: str | None
-    mount_point: bool
-    same_device: bool
-    mounts: list[str]
-    processes: list[str]
-
-
-class Item(typing.TypedDict):
-    """An area that would be moved aside or deleted, see :py:func:`digest`."""
-
-    action: str
-    path: str
-    inode: int
-    bytes: int
-    files: int
-
-
-class Consent(typing.TypedDict):
-    """A consent as it was given, see :py:func:`consent_fault`."""
-
-    word: str
-    nodes: list[str]
-    digest: str
-    until: float
-
-
-def folder_names() -> tuple[str, str]:
+def folder_names():
     """
     The names of the folders beside private areas.
 
@@ -134,7 +56,7 @@ def folder_names() -> tuple[str, str]:
 # --- the record -------------------------------------------------------------------------------------------------------
 
 
-def new() -> Record:
+def new():
     """
     The record of a node on which nothing was moved.
 
@@ -143,7 +65,7 @@ def new() -> Record:
     return {"version": VERSION, "areas": []}
 
 
-def fault(record: Mapping[str, Any]) -> str | None:
+def fault(record):
     """
     What keeps a dictionary from being a record.
 
@@ -170,7 +92,7 @@ def fault(record: Mapping[str, Any]) -> str | None:
     return None
 
 
-def changed(record: Record, kept: str, state: str | None, now: float) -> Record:
+def changed(record, kept, state, now):
     """
     Note how far an area has come.
 
@@ -190,17 +112,14 @@ def changed(record: Record, kept: str, state: str | None, now: float) -> Record:
     Returns the new record.
     """
     record = copy.deepcopy(record)
-    areas, record["areas"] = record["areas"], []
-    for area in areas:
+    for area in record["areas"]:
         if area["kept"] == kept and area["state"] not in ("deleted", "lost"):
-            if state is None:
-                continue
-            area.update({"state": state, "since": now})
-        record["areas"].append(area)
+            area.update(state=state, since=now)
+    record["areas"] = [area for area in record["areas"] if area["state"] is not None]
     return record
 
 
-def truth(area: Area, at_source: int | None, at_kept: int | None) -> str | None:
+def truth(area, at_source, at_kept):
     """
     How far an area has really come, whatever a run that was killed had noted.
 
@@ -226,7 +145,7 @@ def truth(area: Area, at_source: int | None, at_kept: int | None) -> str | None:
     return None if at_source == mine else "lost"
 
 
-def parts(kept: str) -> tuple[str, str, str]:
+def parts(kept):
     """
     Take the path of an area in its dated folder apart.
 
@@ -247,7 +166,7 @@ def parts(kept: str) -> tuple[str, str, str]:
 # --- what may go ------------------------------------------------------------------------------------------------------
 
 
-def objections(facts: Facts, days: float, now: float) -> list[str]:
+def objections(facts, days, now):
     """
     Why the local private area of a container may not go.
 
@@ -301,11 +220,11 @@ def objections(facts: Facts, days: float, now: float) -> list[str]:
     return found
 
 
-def _days(seconds: float) -> str:
+def _days(seconds):
     return f"{seconds / DAY:.1f} days"
 
 
-def incomplete(measured: Measured, synced: float | None, missing: int, present: int) -> list[str]:
+def incomplete(measured, synced, missing, present):
     """
     Why the share's copy of a container does not count as complete.
 
@@ -345,7 +264,7 @@ def incomplete(measured: Measured, synced: float | None, missing: int, present: 
     return found
 
 
-def unsafe(place: Place) -> list[str]:
+def unsafe(place):
     """
     Why a directory may not be moved or deleted, by where and what it is.
 
@@ -372,7 +291,7 @@ def unsafe(place: Place) -> list[str]:
 # --- consent ----------------------------------------------------------------------------------------------------------
 
 
-def digest(items: Iterable[Item]) -> str:
+def digest(items):
     """
     A word for exactly this list of areas.
 
@@ -381,19 +300,11 @@ def digest(items: Iterable[Item]) -> str:
 
     Returns text; any other list gives another one.
     """
-    exact = sorted(
-        (item["action"], item["path"], item["inode"], item["bytes"], item["files"]) for item in items
-    )
+    exact = sorted([item[key] for key in ("action", "path", "inode", "bytes", "files")] for item in items)
     return hashlib.sha256(json.dumps(exact).encode()).hexdigest()
 
 
-def consent_fault(
-    given: Consent | None,
-    word: str | None,
-    now: float,
-    nodes: list[str] | None = None,
-    found: str | None = None,
-) -> str | None:
+def consent_fault(given, word, now, nodes=None, found=None):
     """
     Why a consent does not count.
 

@@ -6,9 +6,6 @@ Salt's ``cmd.run_all`` waits for a timed-out child to die.  A child that hangs o
 die, so that wait would hang the whole job; here such a child is killed, left behind and reported.
 """
 
-from __future__ import annotations
-
-import concurrent.futures
 import contextlib
 import functools
 import inspect
@@ -24,9 +21,7 @@ import tempfile
 import threading
 import time
 import types
-import typing
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import IO, Any
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 log = logging.getLogger(__name__)
 
@@ -56,30 +51,7 @@ SPELLED = {  # what of a name would be taken for an escape, or for a byte
 CARRIES = "ringfree_carries"  # what a thread has while a function works whose answer will be made printable
 
 
-#: What a caller knows one of several commands by.
-Key = typing.TypeVar("Key", bound=Hashable)
-
-
-class Result(typing.TypedDict):
-    """What became of a command, see :py:func:`run`."""
-
-    argv: list[str]
-    rc: int | None
-    out: str
-    err: str
-    cut: int
-    counted: int | None
-    seconds: float
-    timed_out: bool
-
-
-class Answer(Result):
-    """What became of a program that prints JSON, see :py:func:`ask`."""
-
-    answer: Any
-
-
-def printable(text: Any, lines: bool = False) -> Any:
+def printable(text, lines=False):
     """
     A text as it may be shown anywhere: on a terminal, in an event, a log, an error, and as Salt can carry it.
 
@@ -98,26 +70,21 @@ def printable(text: Any, lines: bool = False) -> Any:
         return {printable(value, lines) for value in text}
     if isinstance(text, (list, tuple)):
         return [printable(value, lines) for value in text]
-    return _printable(text, lines) if isinstance(text, str) else text
-
-
-def _printable(text: str, lines: bool = False) -> str:
-    """One text, as :py:func:`printable` makes it."""
-    if text.isprintable():
+    if not isinstance(text, str) or text.isprintable():
         return text
     if lines:
-        return "\n".join("\t".join(map(_printable, line.split("\t"))) for line in text.split("\n"))
+        return "\n".join("\t".join(printable(word) for word in line.split("\t")) for line in text.split("\n"))
     return "".join(sign if sign.isprintable() else _escaped(sign) for sign in text)
 
 
-def _escaped(sign: str) -> str:
+def _escaped(sign):
     """A sign that does not print; a byte that is no text, as Python keeps it in names of files, as that byte."""
     if "\udc80" <= sign <= "\udcff":
         return f"\\x{ord(sign) - 0xDC00:x}"
     return sign.encode("unicode_escape").decode()
 
 
-def spell(name: str) -> str:
+def spell(name):
     """
     A name from outside in one word that can be shown and carried, and turned back by :py:func:`unspell`.
 
@@ -130,7 +97,7 @@ def spell(name: str) -> str:
     return "".join(SPELLED.get(sign) or (sign if sign.isprintable() else _escaped(sign)) for sign in name)
 
 
-def unspell(word: str) -> str:
+def unspell(word):
     """
     The name that :py:func:`spell` has spelled.
 
@@ -142,7 +109,7 @@ def unspell(word: str) -> str:
     return re.sub(r"\\(\\|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}|[nrt])", _unescaped, word)
 
 
-def _unescaped(found: re.Match[str]) -> str:
+def _unescaped(found):
     """The sign that an escape stands for."""
     kind, digits = found[1][0], found[1][1:]
     if not digits:
@@ -151,7 +118,7 @@ def _unescaped(found: re.Match[str]) -> str:
     return chr(number + 0xDC00 if kind == "x" and number > 0x7F else number)
 
 
-def carry(names: dict[str, Any]) -> None:
+def carry(names):
     """
     Make what the functions of a Salt module answer, or raise, :py:func:`printable`: lines stay lines.
 
@@ -166,7 +133,7 @@ def carry(names: dict[str, Any]) -> None:
             names[name] = _carrying(function)
 
 
-def carries(function: Callable[..., object]) -> bool:
+def carries(function):
     """
     Whether a function's answer is made printable by :py:func:`carry`.
 
@@ -175,13 +142,13 @@ def carries(function: Callable[..., object]) -> bool:
 
     Returns True or False.
     """
-    return bool(getattr(function, CARRIES, False))
+    return getattr(function, CARRIES, False)
 
 
-def _carrying(function: types.FunctionType) -> types.FunctionType:
+def _carrying(function):
     answer = _answer
 
-    def carrying(*args: Any, **kwargs: Any) -> Any:
+    def carrying(*args, **kwargs):
         return answer(function, args, kwargs)
 
     # Its names are the module's, and Salt asks it for its arguments.
@@ -189,13 +156,13 @@ def _carrying(function: types.FunctionType) -> types.FunctionType:
         carrying.__code__, function.__globals__, function.__name__, None, carrying.__closure__
     )
     functools.update_wrapper(made, function)
-    vars(made).pop("__wrapped__")
-    vars(made)["__signature__"] = inspect.signature(function)
+    del made.__wrapped__
+    made.__signature__ = inspect.signature(function)
     setattr(made, CARRIES, True)
     return made
 
 
-def _answer(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _answer(function, args, kwargs):
     """Call a function; what leaves the outermost one can be carried."""
     thread = threading.current_thread()
     if hasattr(thread, CARRIES):
@@ -213,13 +180,7 @@ def _answer(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
         delattr(thread, CARRIES)
 
 
-def run(
-    argv: list[str],
-    deadline: float = 60,
-    stdin: str | None = None,
-    limit: int = LIMIT,
-    count: str | None = None,
-) -> Result:
+def run(argv, deadline=60, stdin=None, limit=LIMIT, count=None):
     """
     Run one command to its end or its deadline.
 
@@ -253,7 +214,7 @@ def run(
     return result
 
 
-def ask(argv: list[str], deadline: float = 60) -> Answer:
+def ask(argv, deadline=60):
     """
     Run a program that prints JSON, as :py:func:`run` does.
 
@@ -265,7 +226,8 @@ def ask(argv: list[str], deadline: float = 60) -> Answer:
 
     Returns what :py:func:`run` returns, and ``answer``: what it printed; ``None`` when it failed or printed no JSON.
     """
-    result: Answer = {**run(argv, deadline=deadline), "answer": None}
+    result = run(argv, deadline=deadline)
+    result["answer"] = None
     if result["rc"] == 0:
         try:
             result["answer"] = json.loads(result["out"])
@@ -274,9 +236,7 @@ def ask(argv: list[str], deadline: float = 60) -> Answer:
     return result
 
 
-def _run(
-    argv: list[str], deadline: float, stdin: str | None, limit: int, count: str | None, record: str | None
-) -> Result:
+def _run(argv, deadline, stdin, limit, count, record):
     started = time.monotonic()
     with (
         _Stream(limit, count) as out,
@@ -301,7 +261,7 @@ def _run(
         return _result(argv, child.returncode if in_time else None, out, err, words, started, not in_time)
 
 
-def _record(argv: list[str]) -> str | None:
+def _record(argv):
     """
     Note that a copy or a call of vzctl begins, by which job, before it does; returns the record's path.
 
@@ -327,7 +287,7 @@ def _record(argv: list[str]) -> str | None:
     return path
 
 
-def _programs(argv: list[str]) -> list[str]:
+def _programs(argv):
     """
     Which of the programs that go on without their job a command is.
 
@@ -336,14 +296,14 @@ def _programs(argv: list[str]) -> list[str]:
     return [word for word in map(os.path.basename, argv[:8]) if word in PROGRAMS]
 
 
-def _note(record: str | None, pid: int) -> None:
+def _note(record, pid):
     """Add to a record what its command became; without that it is known by its words."""
     if record:
         with contextlib.suppress(OSError), open(record, "ab") as stream:
             stream.write(json.dumps({"pid": pid, "born": born(pid)}).encode() + b"\n")
 
 
-def _start(argv: list[str], source: IO[bytes], out: _Stream, err: _Stream) -> subprocess.Popen[bytes]:
+def _start(argv, source, out, err):
     environment = {
         "PATH": _path(),
         "LC_ALL": "C",
@@ -364,39 +324,37 @@ def _start(argv: list[str], source: IO[bytes], out: _Stream, err: _Stream) -> su
             stream.close_sink()
 
 
-def _path() -> str:
+def _path():
     return os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
 
 
 class _Stream:
     """A pipe that a command writes into, and what is kept of it."""
 
-    def __init__(self, limit: int, count: str | None = None) -> None:
-        self.sink: int | None
+    def __init__(self, limit, count=None):
         self.source, self.sink = os.pipe()
         os.set_blocking(self.source, False)
         self.half = limit // 2
         self.first, self.last, self.size = bytearray(), bytearray(), 0
-        self.pattern = re.compile(count.encode()) if count else None
-        self.line, self.counted = b"", 0
+        self.pattern, self.line, self.counted = count and re.compile(count.encode()), b"", 0
         self.ended = False
 
-    def __enter__(self) -> _Stream:
+    def __enter__(self):
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         self.close_sink()
         os.close(self.source)
 
-    def fileno(self) -> int:
+    def fileno(self):
         return self.source
 
-    def close_sink(self) -> None:
+    def close_sink(self):
         if self.sink is not None:
             os.close(self.sink)
         self.sink = None
 
-    def read(self) -> None:
+    def read(self):
         """Take what is there now; at most so much that the clock is not forgotten over it."""
         for _ in range(1 if self.cut() else CHUNKS):
             try:
@@ -408,7 +366,7 @@ class _Stream:
                 return
             self._take(data)
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data):
         self.size += len(data)
         room = self.half - len(self.first)
         self.first += data[:room]
@@ -420,17 +378,15 @@ class _Stream:
             self.counted += sum(1 for line in whole if self.pattern.match(line))
             self.line = rest[:LINE]
 
-    def cut(self) -> int:
+    def cut(self):
         """How many bytes are too many."""
         return max(0, self.size - 2 * self.half)
 
-    def count(self) -> int | None:
+    def count(self):
         """How many lines counted, also the last one without its line break."""
-        if not self.pattern:
-            return None
-        return self.counted + bool(self.line and self.pattern.match(self.line))
+        return self.pattern and self.counted + bool(self.line and self.pattern.match(self.line))
 
-    def text(self) -> str:
+    def text(self):
         """What is kept, harmless."""
         first, gap, last = self.first, b"", self.last[-self.half :]
         if self.cut():
@@ -440,18 +396,17 @@ class _Stream:
             gap = b"" if first.endswith(b"\n") else b"\n"
             gap += f"[{left_out} bytes are left out here]\n".encode()
         text = b"".join((first, gap, last)).decode("utf-8", "backslashreplace")
-        return _printable(text.replace("\r\n", "\n"), lines=True)
+        return printable(text.replace("\r\n", "\n"), lines=True)
 
 
 class _Reader:
     """The process that goes on reading when this one does not, see READER."""
 
-    def __init__(self, *streams: _Stream) -> None:
+    def __init__(self, *streams):
         self.streams = streams
-        self.process: subprocess.Popen[bytes] | None = None
-        self.hold: int | None = None
+        self.process, self.hold = None, None
 
-    def start(self) -> None:
+    def start(self):
         """It stands by from now on, until this process ends or has read all."""
         hold, self.hold = os.pipe()
         try:
@@ -468,10 +423,10 @@ class _Reader:
         finally:
             os.close(hold)
 
-    def __enter__(self) -> _Reader:
+    def __enter__(self):
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         """It is needed no more when nobody can write any more; else it goes on by itself."""
         ended = all(stream.ended for stream in self.streams)
         if not ended and not self.process:
@@ -491,48 +446,47 @@ class _Reader:
 class _Waiter:
     """The end of a process as something that can be waited for together with what it prints."""
 
-    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+    def __init__(self, child):
         self.source, self.sink = os.pipe()
         self.child = child
         self.thread = threading.Thread(target=self._wait, daemon=True)
         self.thread.start()
 
-    def _wait(self) -> None:
+    def _wait(self):
         self.child.wait()
         os.close(self.sink)
 
-    def __enter__(self) -> _Waiter:
+    def __enter__(self):
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         os.close(self.source)
 
-    def fileno(self) -> int:
+    def fileno(self):
         return self.source
 
 
-def _read(out: _Stream, err: _Stream, ended: _Waiter, until: float) -> bool:
+def _read(out, err, ended, until):
     """Read what a command prints until it ends; returns whether it does so in time."""
     with selectors.PollSelector() as waiting:
         for stream in (ended, out, err):
             waiting.register(stream, selectors.EVENT_READ)
         while True:
-            ready = {key.fd for key, _ in waiting.select(max(0, until - time.monotonic()))}
-            if ended.source in ready:
+            ready = [key.fileobj for key, _ in waiting.select(max(0, until - time.monotonic()))]
+            if ended in ready:
                 ended.thread.join()
                 return True
             if time.monotonic() >= until:
                 return False
-            streams = [stream for stream in (out, err) if stream.source in ready]
-            for stream in streams:
+            for stream in ready:
                 stream.read()
                 if stream.ended:
                     waiting.unregister(stream)
-            if any(stream.cut() for stream in streams):
+            if any(stream.cut() for stream in ready):
                 time.sleep(PAUSE)
 
 
-def _kill(child: subprocess.Popen[bytes], ended: _Waiter) -> str:
+def _kill(child, ended):
     """Kill the command's whole session; say so if it does not go away in time."""
     try:
         os.killpg(child.pid, signal.SIGKILL)
@@ -542,9 +496,7 @@ def _kill(child: subprocess.Popen[bytes], ended: _Waiter) -> str:
     return "still hanging after SIGKILL" if ended.thread.is_alive() else ""
 
 
-def _result(
-    argv: list[str], rc: int | None, out: _Stream, err: _Stream, words: str, started: float, timed_out: bool
-) -> Result:
+def _result(argv, rc, out, err, words, started, timed_out):
     return {
         "argv": list(argv),
         "rc": rc,
@@ -557,9 +509,7 @@ def _result(
     }
 
 
-def run_many(
-    commands: Mapping[Key, list[str]], workers: int = 4, deadline: float = 60, count: str | None = None
-) -> Iterator[tuple[Key, Result]]:
+def run_many(commands, workers=4, deadline=60, count=None):
     """
     Run several commands, a few at a time.
 
@@ -578,13 +528,13 @@ def run_many(
     Returns an iterator over ``(key, result of run)``, in the order in which the commands end.  (An iterator, because
     a function that is handed to another of Salt's loaders does not find its own ``__salt__`` and ``__utils__`` there.)
     """
-    with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         futures = {pool.submit(run, argv, deadline, count=count): key for key, argv in commands.items()}
-        for future in concurrent.futures.as_completed(futures):
+        for future in as_completed(futures):
             yield futures[future], future.result()
 
 
-def born(pid: int | str) -> int | None:
+def born(pid):
     """
     When a process was started: with its id this names it for good, as ids are used again.
 
@@ -600,7 +550,7 @@ def born(pid: int | str) -> int | None:
         return None
 
 
-def links(proc: str) -> list[tuple[str, str]]:
+def links(proc):
     """
     What processes hold: working directories, roots, programs and open files.
 
@@ -622,7 +572,7 @@ def links(proc: str) -> list[tuple[str, str]]:
     return found
 
 
-def last_words(result: Result, lines: int = 3) -> str:
+def last_words(result, lines=3):
     """
     The last lines that a command printed, errors first.
 
@@ -636,10 +586,10 @@ def last_words(result: Result, lines: int = 3) -> str:
     """
     text = result["err"].strip() or result["out"].strip()
     kept = [line.strip() for line in text.splitlines() if line.strip()][-lines:]
-    return _printable(" / ".join(line if len(line) <= SHOWN else f"{line[:SHOWN]}..." for line in kept))
+    return printable(" / ".join(line if len(line) <= SHOWN else f"{line[:SHOWN]}..." for line in kept))
 
 
-def describe(result: Result) -> str:
+def describe(result):
     """
     Say in one sentence how a command failed.
 
@@ -651,7 +601,7 @@ def describe(result: Result) -> str:
     argv = result["argv"]
     if argv[0] == sys.executable and "--" in argv:
         argv = argv[argv.index("--") + 1 :]  # without our own words before it (ringfree_confine.py)
-    command = _printable(" ".join(argv))
+    command = printable(" ".join(argv))
     if result["timed_out"]:
         ended = f"did not end within {result['seconds']:.0f} s and was killed"
     elif result["rc"] == 0 and result["cut"]:

@@ -20,7 +20,7 @@ import functools
 import re
 import socket
 import typing
-from collections.abc import Iterable
+from typing import Any
 
 MIGRATION_KEYS = (
     "VE_ROOT",
@@ -77,71 +77,6 @@ _AS_SAVED = re.compile(rb'(?:#.*|([A-Za-z0-9_]{1,511})="([^"\\\0]*)")?')  # most
 # --- what vzctl reads -----------------------------------------------------------------------------
 
 
-class Remark(typing.TypedDict):
-    """What there is to say about a line."""
-
-    line: int
-    text: str
-
-
-class Parsed(typing.TypedDict):
-    """What vzctl reads in a file, see :func:`parse`."""
-
-    values: dict[str, str]
-    warnings: list[Remark]
-
-
-class Effective(typing.TypedDict):
-    """What vzctl would use for a container, see :func:`effective`."""
-
-    private: str | None
-    private_source: str | None
-    root: str | None
-    root_source: str | None
-    layout: str | None
-    disk_quota: bool
-    disabled: bool
-    disabled_source: str | None
-    onboot: bool | None
-    bootorder: int | None
-    name: str | None
-    ip: list[str]
-    dumpdir: str | None
-    lockdir: str | None
-    warnings: list[Remark]
-
-
-class Script(typing.TypedDict):
-    """An action script, see :func:`action_script`."""
-
-    ctid: int | None
-    action: str
-
-
-class Sourced(typing.TypedDict):
-    """What a shell sees, see :func:`shell_values`."""
-
-    values: dict[str, str]
-    dynamic: dict[str, int]
-    stop: int | None
-
-
-class Trap(typing.TypedDict):
-    """Where a file means two things, see :func:`ambiguities`."""
-
-    line: int
-    key: str
-    why: str
-    hinders: bool
-
-
-class Change(typing.TypedDict):
-    """The value of a key, see :func:`changes`."""
-
-    old: str | None
-    new: str
-
-
 class _Line(typing.NamedTuple):
     """One line as vzctl's parser sees it; ``key`` is None for a line without an assignment."""
 
@@ -152,7 +87,7 @@ class _Line(typing.NamedTuple):
     error: str
 
 
-def parse(data: bytes) -> Parsed:
+def parse(data: bytes) -> dict[str, Any]:
     """
     What vzctl reads in a vz.conf or CTID.conf.
 
@@ -169,14 +104,14 @@ def parse(data: bytes) -> Parsed:
         ValueError: if the file is one byte long. vzctl itself never comes back from such a file.
     """
     values, warnings = _parsed(data)
-    return {"values": dict(values), "warnings": [warning.copy() for warning in warnings]}
+    return {"values": dict(values), "warnings": [dict(warning) for warning in warnings]}
 
 
 @functools.lru_cache(maxsize=16)  # one change looks at the same few contents again and again
-def _parsed(data: bytes) -> tuple[dict[str, str], list[Remark]]:
+def _parsed(data: bytes) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """Values and warnings of a file."""
     values: dict[str, str] = {}
-    warnings: list[Remark] = []
+    warnings: list[dict[str, Any]] = []
     for line in _vzctl_lines(data):
         if line.error:
             warnings.append({"line": line.number, "text": f"can't parse ({line.error}), skipping"})
@@ -303,7 +238,7 @@ def _take_addresses(known: list[str], value: str) -> bool:
             longest = 128 if family == socket.AF_INET6 else 32
             match = re.fullmatch(r"([+-]?)([0-9]+)|", mask)
             bits = _whole(match.group(2) or "0") if match else longest + 1
-            if not match or bits > longest or (match.group(1) == "-" and bits):
+            if bits > longest or (match.group(1) == "-" and bits):
                 return False
         if canonical not in [other.partition("/")[0] for other in known]:
             known.append(f"{canonical}/{bits}" if slash else canonical)
@@ -339,7 +274,7 @@ def expand(path: str, ctid: int) -> str | None:
     return stripped
 
 
-def effective(ctid: int, vz_conf: bytes, ct_conf: bytes) -> Effective:
+def effective(ctid: int, vz_conf: bytes, ct_conf: bytes) -> dict[str, Any]:
     """
     What vzctl would use for one container.
 
@@ -441,7 +376,7 @@ _SCRIPT = re.compile(r"(vps|[0-9]{1,10})\.(premount|mount|umount|postumount|star
 _SOURCED = re.compile(r"[0-9]{1,10}\.conf|ve-.*\.conf-sample")
 
 
-def action_script(name: str) -> Script | None:
+def action_script(name: str) -> dict[str, Any] | None:
     """
     What vzctl runs a file of the conf directory for (``src/lib/exec.c`` and ``fs.c`` of vzctl 4.11.1).
 
@@ -521,7 +456,7 @@ _NEVER_CLOSED = "that is never closed"
 _CHANGES = ("unset", "read", "export", "readonly", "declare", "typeset", "local", "getopts", "printf", "let")
 
 
-def shell_values(data: bytes) -> Sourced:
+def shell_values(data: bytes) -> dict[str, Any]:
     """
     What a POSIX shell that sources the file sees, without running anything.
 
@@ -772,7 +707,7 @@ _RUNS = re.compile(
 _SUBSTITUTES = re.compile(rb"`|\$[(\[]")
 
 
-def code(data: bytes) -> list[Remark]:
+def code(data: bytes) -> list[dict[str, Any]]:
     """
     What a shell that sources the file would run, or be led by to run something.
 
@@ -800,7 +735,7 @@ def code(data: bytes) -> list[Remark]:
 # --- where the two differ -------------------------------------------------------------------------
 
 
-def ambiguities(data: bytes, keys: list[str] | tuple[str, ...] = MIGRATION_KEYS) -> list[Trap]:
+def ambiguities(data: bytes, keys: list[str] | tuple[str, ...] = MIGRATION_KEYS) -> list[dict[str, Any]]:
     """
     Where vzctl and a shell read a file differently, or where rewriting it would go wrong.
 
@@ -815,11 +750,11 @@ def ambiguities(data: bytes, keys: list[str] | tuple[str, ...] = MIGRATION_KEYS)
         A list, in the order of lines, of ``{"line": number, "key": KEY, "why": one sentence, "hinders": bool}``;
         ``key`` is ``*`` for what concerns the whole file, ``hinders`` says whether a migration writes this.
     """
-    return [trap.copy() for trap in _traps(data, tuple(keys))]
+    return [dict(trap) for trap in _traps(data, tuple(keys))]
 
 
 @functools.lru_cache(maxsize=16)
-def _traps(data: bytes, keys: tuple[str, ...]) -> list[Trap]:
+def _traps(data: bytes, keys: tuple[str, ...]) -> list[dict[str, Any]]:
     """The ambiguities of a file."""
     found = _file_traps(data)
     if len(data) > 1:
@@ -841,7 +776,7 @@ def _physical_lines(data: bytes) -> list[_Line]:
     return _vzctl_lines(data)
 
 
-def _file_traps(data: bytes) -> list[Trap]:
+def _file_traps(data: bytes) -> list[dict[str, Any]]:
     """What is wrong with the file as a whole."""
     traps = []
     last = data.count(b"\n") + 1
@@ -865,7 +800,7 @@ def _file_traps(data: bytes) -> list[Trap]:
     return traps
 
 
-def _key_traps(key: str, lines: list[_Line], shell: _Shell) -> list[Trap]:
+def _key_traps(key: str, lines: list[_Line], shell: _Shell) -> list[dict[str, Any]]:
     """What is wrong with the lines of one key."""
     name = _bytes(key)
     set_by_shell = {assignment.line: assignment for assignment in shell.assignments if assignment.key == name}
@@ -1035,7 +970,7 @@ def _shell_meaning(number: int, assignment: _Assignment | None, shell: _Shell) -
     return f'"{_show(assignment.value.replace(_VEID, b"$VEID"))}"'
 
 
-def _trap(line: int, key: str, why: str) -> Trap:
+def _trap(line: int, key: str, why: str) -> dict[str, Any]:
     return {"line": line, "key": key, "why": why, "hinders": key in (ANY_KEY, *WRITTEN_KEYS)}
 
 
@@ -1092,7 +1027,7 @@ def remove(data: bytes, keys: list[str] | tuple[str, ...]) -> bytes:
     return data
 
 
-def changes(data: bytes, settings: dict[str, str]) -> dict[str, Change]:
+def changes(data: bytes, settings: dict[str, str]) -> dict[str, dict[str, str | None]]:
     """
     What :func:`edit` would change.
 
@@ -1139,7 +1074,7 @@ def guarded(data: bytes) -> bytes:
     return new
 
 
-def obstacles(data: bytes, settings: dict[str, str], ctid: int | None = None) -> list[Trap]:
+def obstacles(data: bytes, settings: dict[str, str], ctid: int | None = None) -> list[dict[str, Any]]:
     """
     All that keeps :func:`edit` from setting keys in a file, or a shell from reading the result as vzctl does.
 
@@ -1169,13 +1104,13 @@ def obstacles(data: bytes, settings: dict[str, str], ctid: int | None = None) ->
     return sorted([*found, *_other_veid(data, ctid)], key=lambda trap: trap["line"])
 
 
-def _other_veid(data: bytes, ctid: int | None) -> list[Trap]:
+def _other_veid(data: bytes, ctid: int | None) -> list[dict[str, Any]]:
     """
     A VEID in a file by which ``$VEID`` in a path is another container to a shell; vzctl goes by the file's name.
 
     In vz.conf any is: the confs that shells read after it use ``$VEID`` as well.
     """
-    found: list[Trap] = []
+    found: list[dict[str, Any]] = []
     trap = None
     for assignment in _shell(data).assignments:
         if assignment.key == b"VEID":
@@ -1196,7 +1131,7 @@ def _other_veid(data: bytes, ctid: int | None) -> list[Trap]:
     return found
 
 
-def _refuse_ambiguous(data: bytes, keys: Iterable[str]) -> None:
+def _refuse_ambiguous(data: bytes, keys: Any) -> None:
     """Raise for the first line of the file that is ambiguous for one of the keys."""
     for trap in _traps(data, tuple(keys)):
         subject = "" if trap["key"] == ANY_KEY else f"{trap['key']}: "

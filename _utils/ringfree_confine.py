@@ -12,8 +12,6 @@ was opened outside (``ControlMaster`` in ssh_config(5)).
 :py:func:`command` gives the words that start a program like that: this file as a script, which becomes the program.
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import json
@@ -22,7 +20,6 @@ import re
 import shutil
 import subprocess
 import sys
-import typing
 
 SCRIPT = os.path.realpath(__file__).removesuffix("c")
 #: Where the new root is put together; only the confined program sees it.
@@ -39,26 +36,7 @@ DEVICES = ("null", "urandom")
 FILES = {"passwd": "root:x:0:0:root:/:/\n", "nsswitch.conf": "passwd: files\n"}
 
 
-class _Tree(typing.TypedDict):
-    path: str
-    write: bool
-
-
-class Tree(_Tree, total=False):
-    """A directory that a program may see, see :py:func:`command`."""
-
-    name: str
-
-
-class Told(typing.TypedDict):
-    """What this file as a script is told."""
-
-    trees: dict[str, Tree]
-    connection: str | None
-    room: str
-
-
-def command(argv: list[str], trees: dict[str, Tree], connection: str | None = None) -> list[str]:
+def command(argv, trees, connection=None):
     """
     The command that runs a program confined.
 
@@ -74,11 +52,11 @@ def command(argv: list[str], trees: dict[str, Tree], connection: str | None = No
 
     Returns an argument list.
     """
-    told: Told = {"trees": trees, "connection": connection, "room": ROOM}
+    told = {"trees": trees, "connection": connection, "room": ROOM}
     return [sys.executable, "-I", "-S", SCRIPT, json.dumps(told), "--", *argv]
 
 
-def connection() -> str:
+def connection():
     """
     The control socket's name inside.
 
@@ -87,30 +65,28 @@ def connection() -> str:
     return CONNECTION
 
 
-def _check(returned: int, what: str) -> None:
+def _check(returned, what):
     if returned == -1:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
-def _mount(
-    source: str | None, target: str, flags: int, kind: str | None = None, data: bytes | None = None
-) -> None:
+def _mount(source, target, flags, kind=None, data=None):
     words = [word and os.fsencode(word) for word in (source, target, kind)]
     _check(_libc().mount(*words, ctypes.c_ulong(flags), data), f"mount {target}")
 
 
-def _libc() -> ctypes.CDLL:
+def _libc():
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _bind(handle: int, target: str, flags: int = RDONLY) -> None:
+def _bind(handle, target, flags=RDONLY):
     """Mount what was opened before: by its descriptor, whatever its name leads to by now."""
     _mount(f"/proc/self/fd/{handle}", target, BIND)
     _mount(None, target, REMOUNT | BIND | NOSUID | flags)
 
 
-def _program(name: str) -> str:
+def _program(name):
     """Where a program is. Scripts of that name are passed over: they would need a shell, and what they call."""
     found = [shutil.which(name, path=folder) for folder in os.environ.get("PATH", "").split(":") if folder]
     for path in filter(None, found):
@@ -120,7 +96,7 @@ def _program(name: str) -> str:
     raise OSError(errno.ENOENT, f"{name} is not installed, or only as a script")
 
 
-def _libraries(program: str) -> set[str]:
+def _libraries(program):
     """What the loader would load for a program: what ldd(1) asks it, without the shell."""
     asked = subprocess.run(
         [program],
@@ -137,11 +113,11 @@ def _libraries(program: str) -> set[str]:
     return {os.fsdecode(path) for path in found | {path for path in users if os.path.exists(path)}}
 
 
-def _opened(path: str, folder: bool = False) -> int:
+def _opened(path, folder=False):
     return os.open(path, os.O_PATH | os.O_CLOEXEC | (os.O_DIRECTORY if folder else 0))
 
 
-def _opened_tree(tree: Tree) -> int:
+def _opened_tree(tree):
     handle = _opened(tree["path"], folder=True)
     if not tree.get("name"):
         return handle
@@ -149,7 +125,7 @@ def _opened_tree(tree: Tree) -> int:
     return os.open(tree["name"], flags, dir_fd=handle)
 
 
-def _make(path: str, handle: int, folder: bool = False) -> tuple[int, str]:
+def _make(path, handle, folder=False):
     """A place below the new root to mount something on."""
     os.makedirs(path if folder else os.path.dirname(path), exist_ok=True)
     if not folder:
@@ -157,10 +133,10 @@ def _make(path: str, handle: int, folder: bool = False) -> tuple[int, str]:
     return handle, path
 
 
-def _confine(told: Told, names: list[str]) -> set[str]:
+def _confine(told, names):
     """Leave this process with a root in which only the trees and the programs are; returns where libraries are."""
     programs = {name: _program(name) for name in names}
-    libraries = {path for program in programs.values() for path in _libraries(program)}
+    libraries = set().union(*map(_libraries, programs.values()))
     _check(_libc().unshare(NEWNS), "unshare")
     _mount(None, "/", REC | PRIVATE)
     outside = {f"/bin/{name}": _opened(path) for name, path in programs.items()}
@@ -190,7 +166,7 @@ def _confine(told: Told, names: list[str]) -> set[str]:
     return {os.path.dirname(path) for path in libraries}
 
 
-def _become(told: Told, argv: list[str]) -> None:
+def _become(told, argv):
     names = [argv[0], *(["ssh"] if told["connection"] else [])]
     try:
         folders = _confine(told, names)

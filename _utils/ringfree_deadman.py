@@ -4,14 +4,9 @@ The texts of the dead man's switch: unit files, cron line, script, configuration
 Only numbers, and paths that were checked, get into a text that a shell or systemd reads.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import time
-import typing
-from collections.abc import Mapping
-from typing import Any
 
 VERSION = 1
 SCHEDULERS = ("systemd", "cron")
@@ -23,17 +18,7 @@ SAFE = re.compile(r"^/[A-Za-z0-9._/-]+$")
 OURS = re.compile(r"^(ringfree_[a-z_]+|vz|cloudstor)\.py$")
 
 
-class Record(typing.TypedDict):
-    """What is armed, see :py:func:`record`."""
-
-    version: int
-    deadline: float
-    since: float
-    scheduler: str
-    cachedir: str
-
-
-def is_ours(name: str) -> bool:
+def is_ours(name):
     """
     Whether a file in a folder of modules or utilities is of this project.
 
@@ -45,13 +30,13 @@ def is_ours(name: str) -> bool:
     return OURS.fullmatch(name) is not None
 
 
-def _safe(path: str) -> str:
+def _safe(path):
     if not SAFE.fullmatch(path):
         raise ValueError(f"the path {path!r} cannot stand in a script")
     return path
 
 
-def script(folder: str, salt_call: str, deadline: float, rehearsal: bool = False) -> str:
+def script(folder, salt_call, deadline, rehearsal=False):
     """
     The script that the scheduler starts: nothing before the deadline, afterwards the way back, without the master.
 
@@ -82,7 +67,7 @@ exec {salt_call} --local {own} --log-level=warning {words} >{folder}/said 2>&1
 """
 
 
-def service(folder: str) -> str:
+def service(folder):
     """
     The systemd service that runs the script.
 
@@ -104,7 +89,7 @@ ExecStart=/bin/sh {_safe(folder)}/fire
 """
 
 
-def timer(rehearsal: bool = False) -> str:
+def timer(rehearsal=False):
     """
     The systemd timer: from the boot on, again and again, however the last try ended.
 
@@ -126,7 +111,7 @@ WantedBy=timers.target
 """
 
 
-def cron(folder: str) -> str:
+def cron(folder):
     """
     The file for /etc/cron.d: every minute, never twice at the same time.
 
@@ -143,7 +128,7 @@ MAILTO=""
 """
 
 
-def config(folder: str, node: str, sock_dir: str) -> str:
+def config(folder, node, sock_dir):
     """
     The configuration of a ``salt-call`` that needs neither the master nor anything that the minion has loaded.
 
@@ -178,7 +163,7 @@ def config(folder: str, node: str, sock_dir: str) -> str:
     )
 
 
-def pillar(settings: Mapping[str, Any]) -> dict[str, str]:
+def pillar(settings):
     """
     The pillar for that ``salt-call``, as it was when it was found good.
 
@@ -194,11 +179,11 @@ def pillar(settings: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _json(value: Mapping[str, Any]) -> str:
+def _json(value):
     return json.dumps(value, indent=1, sort_keys=True) + "\n"
 
 
-def record(deadline: float, since: float, scheduler: str, cachedir: str) -> Record:
+def record(deadline, since, scheduler, cachedir):
     """
     The record of what is armed.
 
@@ -225,7 +210,7 @@ def record(deadline: float, since: float, scheduler: str, cachedir: str) -> Reco
     }
 
 
-def record_fault(found: Mapping[str, Any]) -> str | None:
+def record_fault(found):
     """
     What keeps a dictionary from being a record.
 
@@ -244,12 +229,12 @@ def record_fault(found: Mapping[str, Any]) -> str | None:
     return None if isinstance(found.get("cachedir"), str) else "'cachedir' is missing or no text"
 
 
-def _is_moment(value: object) -> bool:
+def _is_moment(value):
     """Seconds since the epoch that are a date, too."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < LAST
 
 
-def clock(seconds: float, now: float) -> str:
+def clock(seconds, now):
     """
     A time of day for people; with its date when that is another day.
 
@@ -266,7 +251,7 @@ def clock(seconds: float, now: float) -> str:
     return time.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M:%S", then)
 
 
-def told(fact: object, state: str, now: float) -> str:
+def told(fact, state, now):
     """
     What a dead man's switch that fired did, in a sentence.
 

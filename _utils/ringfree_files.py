@@ -3,15 +3,11 @@ Write files so that a crash leaves either the old or the new content, never some
 none that is too large or no file at all.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os
 import stat
 import tempfile
-import typing
-from collections.abc import Collection
 
 LIMIT = 16 << 20  # bytes; no file that is read whole has as many
 MOST = 10000  # files in a directory that is read whole
@@ -21,34 +17,7 @@ OTHERS = 0o077  # what a mode gives to others than the owner
 OURS = "ringfree"
 
 
-@typing.final
-class Link(typing.TypedDict):
-    """A symbolic link."""
-
-    link: str
-
-
-@typing.final
-class File(typing.TypedDict):
-    """A regular file."""
-
-    data: bytes
-    mode: int
-    uid: int
-    gid: int
-
-
-@typing.final
-class Folder(typing.TypedDict):
-    """A directory."""
-
-    folder: bool
-
-
-Entry = Link | File | Folder
-
-
-def folder(path: str) -> None:
+def folder(path):
     """
     A directory of ours that only root enters, made with what is missing above it; a looser one is put right.
 
@@ -75,7 +44,7 @@ def folder(path: str) -> None:
             os.chmod(ours, info.st_mode & 0o700)
 
 
-def keep(path: str, data: bytes) -> None:
+def keep(path, data):
     """
     Replace a file of ours that nobody else reads, in a :py:func:`folder`; a looser one is put right.
 
@@ -94,7 +63,7 @@ def keep(path: str, data: bytes) -> None:
     write(path, data, 0o600)
 
 
-def loose(path: str) -> int | None:
+def loose(path):
     """
     Whether a file or a directory is open to others than its owner.
 
@@ -110,7 +79,7 @@ def loose(path: str) -> int | None:
     return stat.S_IMODE(mode) if not stat.S_ISLNK(mode) and mode & OTHERS else None
 
 
-def write(path: str, data: bytes, mode: int = 0o644) -> None:
+def write(path, data, mode=0o644):
     """
     Replace a file atomically: temporary file beside it, fsync, rename, fsync of the directory.
 
@@ -146,7 +115,7 @@ def write(path: str, data: bytes, mode: int = 0o644) -> None:
     sync_folder(folder)
 
 
-def try_beside(folder: str, size: int) -> None:
+def try_beside(folder, size):
     """
     Try to write in a directory: a file without a name, which is gone at once.
 
@@ -163,7 +132,7 @@ def try_beside(folder: str, size: int) -> None:
         stream.flush()
 
 
-def _take_over(target: str, temporary: str, mode: int) -> None:
+def _take_over(target, temporary, mode):
     """Give the new file the old one's owner, mode and extended attributes."""
     try:
         old = os.stat(target)
@@ -184,7 +153,7 @@ def _take_over(target: str, temporary: str, mode: int) -> None:
         os.setxattr(temporary, name, os.getxattr(target, name))
 
 
-def sync_folder(path: str) -> None:
+def sync_folder(path):
     """
     Make renames in a directory durable.
 
@@ -200,7 +169,7 @@ def sync_folder(path: str) -> None:
         os.close(handle)
 
 
-def read(path: str, limit: int = LIMIT) -> bytes | None:
+def read(path, limit=LIMIT):
     """
     Read a whole file.
 
@@ -219,7 +188,7 @@ def read(path: str, limit: int = LIMIT) -> bytes | None:
         return None
 
 
-def _content(path: str, limit: int, flags: int = 0) -> tuple[bytes, os.stat_result]:
+def _content(path, limit, flags=0):
     """The content of a regular file, and what fstat(2) says of it."""
     # Opening a pipe would wait for its other end.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | flags)
@@ -240,7 +209,7 @@ def _content(path: str, limit: int, flags: int = 0) -> tuple[bytes, os.stat_resu
         os.close(handle)
 
 
-def read_folder(path: str, limit: int = LIMIT, below: Collection[str] = ()) -> dict[str, Entry]:
+def read_folder(path, limit=LIMIT, below=()):
     """
     Read the regular files and links directly in a directory, and in some of its subdirectories.
 
@@ -257,8 +226,7 @@ def read_folder(path: str, limit: int = LIMIT, below: Collection[str] = ()) -> d
     empty when the directory does not exist.  Subdirectories are given as ``{"folder": True}``; what is in those of
     ``below`` has a name such as ``scripts/lib.sh``.  Raises OSError, also when there is more than the limit.
     """
-    entries: dict[str, Entry] = {}
-    waiting = [""]
+    entries, waiting = {}, [""]
     while waiting:
         folder = waiting.pop()
         try:
@@ -272,7 +240,7 @@ def read_folder(path: str, limit: int = LIMIT, below: Collection[str] = ()) -> d
                 continue
             if entry:
                 entries[name] = entry
-                limit -= len(entry["data"]) if "data" in entry else 0
+                limit -= len(entry.get("data", b""))
             if entry and "folder" in entry and (folder or name in below):
                 waiting.append(name)
         if len(entries) > MOST:
@@ -280,7 +248,7 @@ def read_folder(path: str, limit: int = LIMIT, below: Collection[str] = ()) -> d
     return entries
 
 
-def subfolders(path: str) -> list[str]:
+def subfolders(path):
     """
     The subdirectories of a directory that have no hidden name; a link to one is none.
 
@@ -300,7 +268,7 @@ def subfolders(path: str) -> list[str]:
         return []
 
 
-def _entry(path: str, limit: int) -> Entry | None:
+def _entry(path, limit):
     """One file, link or subdirectory for :py:func:`read_folder`; None for anything else."""
     info = os.lstat(path)
     if stat.S_ISLNK(info.st_mode):

@@ -10,22 +10,9 @@ default via 10.0.0.254 dev eth0`` or ``process crond``.  Only what has to come b
 ``JOBS``, ``PASSING`` and :py:func:`_is_passing`.
 """
 
-from __future__ import annotations
-
-import typing
-from collections.abc import Collection, Mapping
-
-if typing.TYPE_CHECKING:
-    from ringfree_mounts import Mount
-
-    class Shown(Mount):
-        """A mount with its directory within the file system."""
-
-        directory: str
-
-
 import fnmatch
 import os
+import re
 import socket
 import struct
 
@@ -95,29 +82,7 @@ KEEPERS = (
 )  # fmt: skip
 
 
-#: Things that a container has: the name of each, and the texts that say which ones they are.
-Things = dict[str, list[str]]
-
-
-class Process(typing.TypedDict):
-    """A process of the node, see :py:func:`processes`."""
-
-    name: str
-    state: str
-    parent: int
-    terminal: bool
-    kernel: bool
-    born: int
-
-
-class Look(typing.TypedDict):
-    """What was seen of a container; a kind of which there is too much is left out, with the reason."""
-
-    has: Things
-    left_out: dict[str, str]
-
-
-def head(path: str, limit: int = LIMIT) -> tuple[bytes, bool]:
+def head(path, limit=LIMIT):
     """
     The beginning of a file in /proc.
 
@@ -139,7 +104,7 @@ def head(path: str, limit: int = LIMIT) -> tuple[bytes, bool]:
 # --- processes --------------------------------------------------------------------------------------------------------
 
 
-def processes(proc: str) -> dict[int, Process]:
+def processes(proc):
     """
     All processes of the node.
 
@@ -152,7 +117,7 @@ def processes(proc: str) -> dict[int, Process]:
     Returns a dictionary: process id to ``{"name": text, "state": letter, "parent": process id, "terminal": bool,
     "kernel": bool, "born": clock ticks since boot}``.
     """
-    found: dict[int, Process] = {}
+    found = {}
     for name in filter(str.isdigit, os.listdir(proc)):
         try:
             with open(f"{proc}/{name}/stat", "rb", buffering=0) as stream:
@@ -171,7 +136,7 @@ def processes(proc: str) -> dict[int, Process]:
     return found
 
 
-def init_of(status: bytes) -> int | None:
+def init_of(status):
     """
     Which container a process is the first one of, as a kernel of OpenVZ says.
 
@@ -185,7 +150,7 @@ def init_of(status: bytes) -> int | None:
     return int(words[0]) if words[0].isdigit() and words[1] == b"1" else None
 
 
-def container_of(status: bytes) -> int | None:
+def container_of(status):
     """
     Which container a process is in, as a kernel of OpenVZ says.
 
@@ -198,7 +163,7 @@ def container_of(status: bytes) -> int | None:
     return int(words[0]) if words and words[0].isdigit() else None
 
 
-def daemons(table: Mapping[int, Process], init: int, uptime: float, ticks: float) -> Things:
+def daemons(table, init, uptime, ticks):
     """
     The processes of a container that have to come back after its next start.
 
@@ -220,11 +185,10 @@ def daemons(table: Mapping[int, Process], init: int, uptime: float, ticks: float
 
     Returns a dictionary: name of the thing to a list of texts, each of which is one process.
     """
-    children: dict[int, list[int]] = {}
+    children = {}
     for pid, entry in table.items():
         children.setdefault(entry["parent"], []).append(pid)
-    found: Things = {}
-    parents, seen = [init], {init}
+    found, parents, seen = {}, [init], {init}
     while parents:
         for pid in children.get(parents.pop(), ()):
             entry = table[pid]
@@ -239,7 +203,7 @@ def daemons(table: Mapping[int, Process], init: int, uptime: float, ticks: float
     return found
 
 
-def _is_keeper(name: str) -> bool:
+def _is_keeper(name):
     """Whether a process is there for another one: safe_asterisk, mysqld_safe, runsv."""
     return name in KEEPERS or name.startswith("safe_") or name.endswith("_safe")
 
@@ -247,7 +211,7 @@ def _is_keeper(name: str) -> bool:
 # --- mounts -----------------------------------------------------------------------------------------------------------
 
 
-def mounted(mounts: list[Shown], own: Collection[tuple[str, str]]) -> Things:
+def mounted(mounts, own):
     """
     What is mounted in a container.
 
@@ -261,8 +225,7 @@ def mounted(mounts: list[Shown], own: Collection[tuple[str, str]]) -> Things:
 
     Returns a dictionary: name of the thing to a list with a text that says what it shows, the same in each start.
     """
-    found: Things = {}
-    types = {mount["id"]: mount["fstype"] for mount in mounts}
+    types, found = {mount["id"]: mount["fstype"] for mount in mounts}, {}
     for mount in mounts:
         point = mount["mountpoint"]
         passing = point == "/" or point.startswith(OF_SESSIONS) or mount["fstype"] in ON_DEMAND
@@ -271,7 +234,7 @@ def mounted(mounts: list[Shown], own: Collection[tuple[str, str]]) -> Things:
     return found
 
 
-def _shows(mount: Shown, own: Collection[tuple[str, str]]) -> str:
+def _shows(mount, own):
     directory, kind = mount["directory"], mount["fstype"]
     for device, base in own:
         base = base.rstrip("/")
@@ -290,7 +253,7 @@ def _shows(mount: Shown, own: Collection[tuple[str, str]]) -> str:
 # --- listeners --------------------------------------------------------------------------------------------------------
 
 
-def listeners(text: str, protocol: str, whole: bool = True) -> Things:
+def listeners(text, protocol, whole=True):
     """
     What listens in a container, but for ports that are another one each time.
 
@@ -306,8 +269,7 @@ def listeners(text: str, protocol: str, whole: bool = True) -> Things:
     Returns a dictionary: name of the thing to a list of the numbers of its sockets.  Raises ValueError when the part
     that is left out may name one.
     """
-    found: Things = {}
-    last = None
+    found, last = {}, None
     wanted = LISTENING if protocol == "tcp" else UNCONNECTED
     lines = text.split("\n")[1:]
     for line in lines if whole else lines[:-1]:
@@ -324,7 +286,7 @@ def listeners(text: str, protocol: str, whole: bool = True) -> Things:
     return found
 
 
-def _address(word: str) -> tuple[str | None, int]:
+def _address(word):
     """An address of /proc/net and its port; None instead of one that holds on one link only."""
     address, port = word.split(":")
     raw = b"".join(struct.pack("=I", int(address[at : at + 8], 16)) for at in range(0, len(address), 8))
@@ -335,12 +297,12 @@ def _address(word: str) -> tuple[str | None, int]:
     return (None if _is_of_link(raw) else f"[{socket.inet_ntop(socket.AF_INET6, raw)}]"), int(port, 16)
 
 
-def _is_of_link(raw: bytes) -> bool:
+def _is_of_link(raw):
     """Whether an IPv6 address is fe80::/10 or multicast."""
     return raw[0] == 0xFF or (raw[0] == 0xFE and raw[1] & 0xC0 == 0x80)
 
 
-def _is_passing(protocol: str, port: int) -> bool:
+def _is_passing(protocol, port):
     """Whether a port is most likely another one after the next start, or that of a call."""
     if port >= DYNAMIC:
         return True
@@ -357,7 +319,7 @@ def _is_passing(protocol: str, port: int) -> bool:
 # --- addresses and routes ---------------------------------------------------------------------------------------------
 
 
-def addresses(trie: str, inet6: str) -> Things:
+def addresses(trie, inet6):
     """
     The addresses of a container, but for those that hold on one link or for a while only.
 
@@ -369,8 +331,7 @@ def addresses(trie: str, inet6: str) -> Things:
 
     Returns a dictionary: name of the thing to an empty list.
     """
-    found: Things = {}
-    last = ""
+    found, last = {}, ""
     for line in trie.split("\n"):
         words = line.split()
         if words[:1] == ["|--"]:
@@ -384,11 +345,11 @@ def addresses(trie: str, inet6: str) -> Things:
     return found
 
 
-def _inet6(word: str) -> str:
+def _inet6(word):
     return socket.inet_ntop(socket.AF_INET6, bytes.fromhex(word))
 
 
-def routes(inet: str, inet6: str) -> Things:
+def routes(inet, inet6):
     """
     The routes of a container, but for those that the network tells it and those of callers.
 
@@ -400,29 +361,28 @@ def routes(inet: str, inet6: str) -> Things:
 
     Returns a dictionary: name of the thing to an empty list.
     """
-    found: Things = {}
+    found = {}
     for line in inet.split("\n")[1:]:
         words = line.split()
         if len(words) < 8 or words[0].startswith(DIALLED) or not int(words[3], 16) & UP:
             continue
         if not int(words[3], 16) & DYNAMIC_ROUTE:
-            *ends, mask = (struct.pack("=I", int(words[at], 16)) for at in (1, 2, 7))
+            to, via, mask = (struct.pack("=I", int(words[at], 16)) for at in (1, 2, 7))
             length = bin(int.from_bytes(mask, "big")).count("1")
-            to, via = (socket.inet_ntop(socket.AF_INET, raw) for raw in ends)
+            to, via = (socket.inet_ntop(socket.AF_INET, raw) for raw in (to, via))
             found[_route(to, length, via if via != "0.0.0.0" else None, words[0])] = []
     for line in inet6.split("\n"):
         words = line.split()
         if len(words) != 10 or words[9] == "lo" or words[9].startswith(DIALLED):
             continue
-        flags = int(words[8], 16)
-        passing = flags & (NOT_A_ROUTE | DYNAMIC_ROUTE) or _is_of_link(bytes.fromhex(words[0]))
-        if flags & UP and not passing:
+        flags, to = int(words[8], 16), bytes.fromhex(words[0])
+        if flags & UP and not flags & (NOT_A_ROUTE | DYNAMIC_ROUTE) and not _is_of_link(to):
             via = _inet6(words[4])
             found[_route(_inet6(words[0]), int(words[1], 16), via if via != "::" else None, words[9])] = []
     return found
 
 
-def _route(to: str, length: int, via: str | None, device: str) -> str:
+def _route(to, length, via, device):
     where = "default" if not length else f"{to}/{length}"
     return f"route {where}" + (f" via {via}" if via else "") + f" dev {device}"
 
@@ -430,7 +390,7 @@ def _route(to: str, length: int, via: str | None, device: str) -> str:
 # --- two looks --------------------------------------------------------------------------------------------------------
 
 
-def bounded(found: Things) -> Things:
+def bounded(found):
     """
     Things of one kind, if there are not too many of them.
 
@@ -446,7 +406,7 @@ def bounded(found: Things) -> Things:
     return found
 
 
-def both(first: Look, second: Look) -> Look:
+def both(first, second):
     """
     What a container had in two looks: the same mount, socket, process; what came or went between them does not count.
 
@@ -455,7 +415,7 @@ def both(first: Look, second: Look) -> Look:
 
     Returns the same for both.
     """
-    has: Things = {}
+    has = {}
     for name, texts in first["has"].items():
         again = second["has"].get(name)
         same = [text for text in texts if again and text in again]
@@ -464,7 +424,7 @@ def both(first: Look, second: Look) -> Look:
     return {"has": has, "left_out": {**first["left_out"], **second["left_out"]}}
 
 
-def lacking(before: Look, now: Look, allowed: Collection[str] = ()) -> list[str]:
+def lacking(before, now, allowed=()):
     """
     What a container had and has not.
 
@@ -496,14 +456,13 @@ def lacking(before: Look, now: Look, allowed: Collection[str] = ()) -> list[str]
     return found
 
 
-def _may_lack(name: str, allowed: Collection[str]) -> bool:
+def _may_lack(name, allowed):
     return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in allowed)
 
 
-def _listens(name: str, has: Things) -> bool:
+def _listens(name, has):
     """Whether something listens on all addresses where something listened on one, or for both families."""
-    protocol, _, address = name.partition(" ")
-    port = address.rpartition(":")[2]
+    protocol, _, port = re.fullmatch(r"(\S+) (.*):(\d+)", name).groups()
     whole = [f"{protocol} [::]:{port}"]
     if "[" not in name:
         whole.append(f"{protocol} 0.0.0.0:{port}")

@@ -2,13 +2,11 @@
 Our block of lines in /etc/fstab, which ``salt/ringfree/fstab.sls`` writes; every other byte of the file is somebody's.
 """
 
-from __future__ import annotations
-
 #: What the first and the last line of the block begin with.
 BEGIN, END = b"# ringfree: mounts of the SAN", b"# ringfree: end"
 
 
-def without_block(fstab: bytes) -> bytes:
+def without_block(fstab):
     """
     Take our block out.
 
@@ -17,8 +15,7 @@ def without_block(fstab: bytes) -> bytes:
 
     Returns bytes.  Raises ValueError when the block has no end: what follows it may be somebody's.
     """
-    kept: list[bytes] = []
-    inside = False
+    kept, inside = [], False
     for line in fstab.splitlines(keepends=True):
         inside = inside or line.startswith(BEGIN)
         if not inside:
@@ -29,7 +26,7 @@ def without_block(fstab: bytes) -> bytes:
     return b"".join(kept)
 
 
-def with_server(fstab: bytes, old_server: str, new_server: str) -> bytes:
+def with_server(fstab, old_server, new_server):
     """
     Replace a server in our block.
 
@@ -44,8 +41,7 @@ def with_server(fstab: bytes, old_server: str, new_server: str) -> bytes:
 
     Returns bytes.
     """
-    lines: list[bytes] = []
-    inside = False
+    lines, inside = [], False
     was, will = f"{old_server}:".encode(), f"{new_server}:".encode()
     for line in fstab.splitlines(keepends=True):
         inside = (inside or line.startswith(BEGIN)) and not line.startswith(END)

@@ -7,8 +7,6 @@ the SAN is away, while the master waits and containers are down.  A thread besid
 the process, as a power cut would at that moment; what becomes of the node then is asked of the node, as ever.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os
@@ -24,11 +22,7 @@ EVERY = 2  # seconds from one look to the next
 FUSE = ("fuse_", "request_wait_answer")
 
 
-#: A thread and how often it had given its processor away: the same pair is the same wait.
-Wait = tuple[int, tuple[int, ...]]
-
-
-def watch(longest: float) -> None:
+def watch(longest):
     """
     Have this process end itself once one of its threads hangs in the kernel.
 
@@ -42,9 +36,8 @@ def watch(longest: float) -> None:
         threading.Thread(target=_watch, args=(longest,), name=THREAD, daemon=True).start()
 
 
-def _watch(longest: float) -> None:
-    since: dict[Wait, float] = {}
-    never = threading.Event()
+def _watch(longest):
+    since, never = {}, threading.Event()
     while True:
         now = time.monotonic()
         since = {wait: since.get(wait, now) for wait in waiting()}
@@ -54,7 +47,7 @@ def _watch(longest: float) -> None:
         never.wait(EVERY)
 
 
-def _end(thread: int, longest: float) -> None:
+def _end(thread, longest):
     log.error(
         "thread %s waits in the kernel since %s s, for a file server that does not answer: this job is ended. %s",
         thread,
@@ -65,7 +58,7 @@ def _end(thread: int, longest: float) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def waiting() -> set[Wait]:
+def waiting():
     """
     The threads of this process that wait in the kernel where nothing but their end gets them out.
 
@@ -82,17 +75,17 @@ def waiting() -> set[Wait]:
     return found
 
 
-def _state(thread: int | str) -> str:
+def _state(thread):
     return _read(thread, "stat").rpartition(")")[2].split()[0]
 
 
-def _stack(thread: int | str) -> str:
+def _stack(thread):
     """Where in the kernel a thread waits, for the log; root may see that."""
     with contextlib.suppress(OSError):
         return " < ".join(line.split()[1] for line in _read(thread, "stack").splitlines()[:12])
     return ""
 
 
-def _read(thread: int | str, name: str) -> str:
+def _read(thread, name):
     with open(f"/proc/self/task/{thread}/{name}", encoding="ascii", errors="replace") as stream:
         return stream.read()

@@ -11,16 +11,11 @@ One JSON document per node, written atomically, readable by a person::
 The journal says where to look; truth is probed.
 """
 
-from __future__ import annotations
-
 import copy
-import typing
-from collections.abc import Mapping
-from typing import Any
 
 VERSION = 1
 LAST = 1 << 36  # seconds since the epoch that are no time of a migration any more
-PHASES: tuple[Phase, ...] = ("intent", "done", "verified")
+PHASES = ("intent", "done", "verified")
 STATES = ("local", "in_flight", "nfs")
 #: Every step of a node's migration, in the order in which it happens, and the way back.
 STEPS = (
@@ -48,54 +43,7 @@ STEPS = (
 BESIDE = ("failover",)
 
 
-Phase = typing.Literal["intent", "done", "verified"]
-
-
-class Noted(typing.TypedDict, total=False):
-    """What is noted of a step: the moment of each phase, and what the step wants to know later."""
-
-    intent: float
-    done: float
-    verified: float
-    note: Any
-
-
-class Past(typing.TypedDict):
-    """A state that the node was in."""
-
-    state: str
-    since: float
-    until: float
-
-
-class Journal(typing.TypedDict):
-    """The journal of a node."""
-
-    version: int
-    node: str
-    state: str
-    since: float
-    steps: dict[str, Noted]
-    containers: dict[str, dict[str, Noted]]
-    facts: dict[str, Any]
-    history: list[Past]
-
-
-class Seen(typing.TypedDict):
-    """What was found on a node, see :py:func:`recovered`."""
-
-    mounted: bool
-    guarded: bool
-    armed: bool
-    snapshot: bool
-    manifest: list[int]
-    confs: list[int]
-    on_nfs: list[int]
-    up: list[int]
-    owned: list[int]
-
-
-def steps() -> list[str]:
+def steps():
     """
     Name every step of a node's migration.
 
@@ -104,7 +52,7 @@ def steps() -> list[str]:
     return list(STEPS)
 
 
-def new(node: str, now: float) -> Journal:
+def new(node, now):
     """
     A journal for a node that has never been migrated.
 
@@ -128,7 +76,7 @@ def new(node: str, now: float) -> Journal:
     }
 
 
-def begin(journal: Journal, now: float) -> Journal:
+def begin(journal, now):
     """
     Open a migration: the node is in flight from here on.
 
@@ -144,19 +92,12 @@ def begin(journal: Journal, now: float) -> Journal:
     """
     journal = copy.deepcopy(journal)
     if journal["state"] != "in_flight":
-        journal.update({"steps": {}, "containers": {}, "facts": {}})
+        journal.update(steps={}, containers={}, facts={})
         journal = settle(journal, "in_flight", now)
     return journal
 
 
-def mark(
-    journal: Journal,
-    step: str,
-    phase: Phase,
-    now: float,
-    container: int | str | None = None,
-    note: Any = None,
-) -> Journal:
+def mark(journal, step, phase, now, container=None, note=None):
     """
     Note a phase of a step.
 
@@ -188,9 +129,7 @@ def mark(
     place = journal["steps"]
     if container is not None:
         place = journal["containers"].setdefault(str(container), {})
-    record: Noted = {}
-    if phase != "intent" and step in place:
-        record = place[step].copy()
+    record = {} if phase == "intent" else dict(place.get(step, {}))
     record[phase] = now
     if note is not None:
         record["note"] = note
@@ -198,9 +137,7 @@ def mark(
     return journal
 
 
-def reached(
-    journal: Journal, step: str, phase: Phase = "verified", container: int | str | None = None
-) -> bool:
+def reached(journal, step, phase="verified", container=None):
     """
     Whether a step has come as far as a phase.
 
@@ -222,7 +159,7 @@ def reached(
     return phase in place.get(step, {})
 
 
-def settle(journal: Journal, state: str, now: float) -> Journal:
+def settle(journal, state, now):
     """
     Change the state of the node.
 
@@ -246,7 +183,7 @@ def settle(journal: Journal, state: str, now: float) -> Journal:
     return journal
 
 
-def recovered(node: str, now: float, fault: str, seen: Seen) -> Journal:
+def recovered(node, now, fault, seen):
     """
     The journal of a node whose own cannot be read, from what was found on it.
 
@@ -293,7 +230,7 @@ def recovered(node: str, now: float, fault: str, seen: Seen) -> Journal:
     return journal
 
 
-def keys() -> list[str]:
+def keys():
     """
     What every journal has.
 
@@ -302,7 +239,7 @@ def keys() -> list[str]:
     return list(new("", 0))
 
 
-def fault(journal: Mapping[str, Any]) -> str | None:
+def fault(journal):
     """
     What keeps a dictionary from being a journal.
 
@@ -325,10 +262,10 @@ def fault(journal: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _are_phases(noted: object) -> bool:
+def _are_phases(noted):
     return isinstance(noted, dict) and all(_is_moment(noted[phase]) for phase in PHASES if phase in noted)
 
 
-def _is_moment(value: object) -> bool:
+def _is_moment(value):
     """Seconds since the epoch that are a date, too."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < LAST

@@ -5,12 +5,8 @@ Nothing is run.  Comments and lines that only print are left out; variables that
 that are known from outside, are put in; any other variable, and any pattern, is an open end of the path before it.
 """
 
-from __future__ import annotations
-
 import posixpath
 import re
-import typing
-from collections.abc import Collection, Iterator, Mapping
 
 #: A path up to what is no plain text.
 _BODY = re.compile(r"/[^\s;|&<>(){}$*?\[\],=:!#^\\`%@]*")
@@ -28,17 +24,7 @@ _BRACES = re.compile(r"([^\s;|&<>()]*)(?<!\$)\{([^{}\s]*,[^{}\s]*)\}([^\s;|&<>()
 _PRINTS = re.compile(r"\s*(?:echo|printf|logger)\s[^>|;&`]*\Z")
 
 
-class Mention(typing.TypedDict):
-    """A path that a text names, see :py:func:`paths`."""
-
-    line: int
-    path: str
-    open: bool
-    command: str
-    last: bool
-
-
-def paths(data: bytes, known: Mapping[str, str] | None = None) -> list[Mention]:
+def paths(data, known=None):
     """
     The absolute paths that a text names.
 
@@ -52,8 +38,7 @@ def paths(data: bytes, known: Mapping[str, str] | None = None) -> list[Mention]:
     variable or a pattern follows, of which the path is what stands before it; ``command`` is the whole command, over
     lines that a backslash joins; ``last`` for its last path.
     """
-    found: list[Mention] = []
-    values = dict(known or {})
+    found, values = [], dict(known or {})
     # What stands in the place of a variable that is not set counts unless the file reads the confs, which set it.
     defaults = not _HAS_CONF.search(data)
     for lines in _commands(data):
@@ -61,7 +46,7 @@ def paths(data: bytes, known: Mapping[str, str] | None = None) -> list[Mention]:
         command = " ".join(text.strip() for _, text in code)
         if _PRINTS.match(command) and "$(" not in command:
             continue
-        here: list[Mention] = [
+        here = [
             {"line": number, "path": path, "open": is_open, "command": command, "last": False}
             for number, text in code
             for path, is_open in _on_line(text, defaults)
@@ -74,7 +59,7 @@ def paths(data: bytes, known: Mapping[str, str] | None = None) -> list[Mention]:
     return found
 
 
-def lines_with(data: bytes, name: str) -> list[int]:
+def lines_with(data, name):
     """
     The lines on which a text names a file, whatever stands before it.
 
@@ -92,7 +77,7 @@ def lines_with(data: bytes, name: str) -> list[int]:
     ]
 
 
-def _commands(data: bytes) -> Iterator[list[tuple[int, str]]]:
+def _commands(data):
     """The text as lists of numbered lines: those that end in a backslash with what follows."""
     joined = []
     for number, line in enumerate(data.decode("utf-8", "surrogateescape").split("\n"), 1):
@@ -107,7 +92,7 @@ def _commands(data: bytes) -> Iterator[list[tuple[int, str]]]:
         yield joined
 
 
-def _without_comment(text: str) -> str:
+def _without_comment(text):
     """A line up to its comment: ``#`` at the start of a word, outside of quotes; ``;`` at the start of a line."""
     if text.lstrip().startswith((";", "#")):
         return ""
@@ -123,12 +108,12 @@ def _without_comment(text: str) -> str:
     return text
 
 
-def _filled(text: str, values: Mapping[str, str]) -> str:
+def _filled(text, values):
     """A line with the variables put in whose values are known."""
     return _VARIABLE.sub(lambda match: values.get(match[1] or match[2], match[0]), text)
 
 
-def _learn(text: str, values: dict[str, str]) -> None:
+def _learn(text, values):
     """What a line sets to plain text is known from here on; what it sets to anything else is not."""
     for match in _SETS.finditer(text):
         value = match[2].strip("\"'")
@@ -138,14 +123,13 @@ def _learn(text: str, values: dict[str, str]) -> None:
             values[match[1]] = value
 
 
-def _on_line(text: str, defaults: bool) -> Iterator[tuple[str, bool]]:
+def _on_line(text, defaults):
     """The paths on a line of code, each with whether it has an open end."""
     text = _BRACES.sub(_each_of, re.sub(r"[\"']", "", text))
     place = 0
     while match := _BODY.search(text, place):
         place = match.end()
-        glued = _BEFORE.search(text, 0, match.start())
-        before = glued[0] if glued else ""
+        before = _BEFORE.search(text, 0, match.start())[0]
         if before and not _GLUED.fullmatch(before) and not (defaults and _DEFAULT.fullmatch(before)):
             continue
         path, is_open = match[0], text[match.end() : match.end() + 1] in tuple(_OPEN)
@@ -155,14 +139,12 @@ def _on_line(text: str, defaults: bool) -> Iterator[tuple[str, bool]]:
         yield "/" + path.lstrip("/"), is_open
 
 
-def _each_of(match: re.Match[str]) -> str:
+def _each_of(match):
     """What a shell makes of one pair of braces in a word: a word for each of its parts."""
     return " ".join(f"{match[1]}{part}{match[3]}" for part in match[2].split(","))
 
 
-def place_of(
-    path: str, is_open: bool, places: Mapping[tuple[str, int], str], parents: Mapping[str, Collection[str]]
-) -> tuple[str, int | None] | None:
+def place_of(path, is_open, places, parents):
     """
     Which container's place a path names.
 

@@ -12,7 +12,9 @@ import functools
 import os
 import posixpath
 import re
-import typing
+from typing import Any
+
+Mount = dict[str, Any]
 
 NFS_TYPES = ("nfs", "nfs4", "fuse.nfs")
 _KERNEL_NFS_TYPES = ("nfs", "nfs4")
@@ -21,37 +23,6 @@ _MOST_LINKS = 40  # as many as the kernel follows
 
 #: What a number of bytes looks like among options.
 SIZE = re.compile("[0-9]{1,19}")
-
-
-class Mount(typing.TypedDict):
-    """A mount, see :func:`parse`."""
-
-    id: int
-    parent: int
-    device: str
-    root: str
-    mountpoint: str
-    options: str
-    fstype: str
-    source: str
-    super_options: str
-
-
-class Place(typing.TypedDict):
-    """Where a path lies, see :func:`place`."""
-
-    device: str
-    directory: str
-    fstype: str
-    mount_point: bool
-
-
-class Proof(typing.TypedDict):
-    """Whether a container's root shows its private area, see :func:`container_root_is`."""
-
-    ok: bool
-    why: str
-    actual: str
 
 
 def parse(text: str) -> list[Mount]:
@@ -77,7 +48,7 @@ def parse(text: str) -> list[Mount]:
         mount = _mount(line)
         if mount is None:
             raise ValueError(f"line {number} of mountinfo cannot be read: {line!r}")
-        mounts.append(mount.copy())
+        mounts.append(dict(mount))
     return mounts
 
 
@@ -294,7 +265,7 @@ def sharing(mounts: list[Mount], mountpoint: str) -> list[Mount]:
     return [m for m in mounts if m["id"] in found and m is not mount]
 
 
-def place(mounts: list[Mount], path: str) -> Place | None:
+def place(mounts: list[Mount], path: str) -> dict[str, Any] | None:
     """
     Where a path lies, in words that hold in every mount namespace.
 
@@ -317,7 +288,7 @@ def place(mounts: list[Mount], path: str) -> Place | None:
     }
 
 
-def showing(mounts: list[Mount], path: str, where: Place) -> list[Mount]:
+def showing(mounts: list[Mount], path: str, where: dict[str, Any]) -> list[Mount]:
     """
     The mounts that lie on a directory or below it, or that show it, or a part of it, elsewhere.
 
@@ -376,7 +347,7 @@ def is_nfs(mount: Mount) -> bool:
 
 def container_root_is(
     mounts: list[Mount], private: str | None, root: str | None, real_private: str | None = None
-) -> Proof:
+) -> dict[str, Any]:
     """
     Whether what is mounted on a container's root is exactly the tree at its private area.
 
@@ -416,7 +387,7 @@ def container_root_is(
     return _proof(f"{root} shows {actual} and not {private}", actual)
 
 
-def _proof(why: str, actual: str = "") -> Proof:
+def _proof(why: str, actual: str = "") -> dict[str, Any]:
     return {"ok": False, "why": why, "actual": actual}
 
 

@@ -13,12 +13,8 @@ fence (a shell script) can read it too, and sealed (``ringfree_seal``)::
     # check 3f1c0a9d5e7b2468
 """
 
-from __future__ import annotations
-
 import re
 import time
-import typing
-from collections.abc import Iterable, Mapping
 
 DEADLINE = 30  # seconds that the fence waits for the share
 LINE = re.compile(r"^([1-9][0-9]{0,9}) ([A-Za-z0-9][A-Za-z0-9._@-]*)$")
@@ -162,13 +158,7 @@ esac
 grep -qsxF "$VEID $me" $list || { add "$VEID $me"; } 2>/dev/null
 exit 0
 """
-KEYS: tuple[typing.Literal["node", "store", "since", "generation", "copied"], ...] = (
-    "node",
-    "store",
-    "since",
-    "generation",
-    "copied",
-)
+KEYS = ("node", "store", "since", "generation", "copied")
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 RECORD = re.compile(
     r"node=(?P<node>[A-Za-z0-9][A-Za-z0-9._@-]{0,254})\nstore=(?P<store>local|nfs)\n"
@@ -177,19 +167,7 @@ RECORD = re.compile(
 )
 
 
-class Owner(typing.TypedDict):
-    """An owner record: text, as its lines are."""
-
-    node: str
-    store: str
-    since: str
-    generation: str
-    copied: str
-
-
-def record(
-    node: str, store: str, now: float, before: Owner | None = None, copied: int | None = None
-) -> Owner:
+def record(node, store, now, before=None, copied=None):
     """
     The record for a new owner or store.
 
@@ -210,16 +188,17 @@ def record(
 
     Returns the record as a dictionary of text.
     """
+    before = before or {}
     return {
         "node": node,
         "store": store,
         "since": time.strftime(TIME, time.gmtime(now)),
-        "generation": str(int(before["generation"] if before else "0") + 1),
-        "copied": str(copied) if copied is not None else before["copied"] if before else "0",
+        "generation": str(int(before.get("generation", "0")) + 1),
+        "copied": str(before.get("copied", "0") if copied is None else copied),
     }
 
 
-def dump(owner: Owner) -> bytes:
+def dump(owner):
     """
     A record as the text of its file, without its seal.
 
@@ -231,7 +210,7 @@ def dump(owner: Owner) -> bytes:
     return "".join(f"{key}={owner[key]}\n" for key in KEYS).encode()
 
 
-def load(data: bytes) -> Owner:
+def load(data):
     """
     Read a record's file without its seal: these lines, in this order, and nothing else.
 
@@ -247,11 +226,10 @@ def load(data: bytes) -> Owner:
         time.strptime(found["since"], TIME)
     except ValueError as error:
         raise ValueError(f"the owner record is damaged: there is no day {found['since']}") from error
-    node, store, since, generation, copied = found.group(*KEYS)
-    return {"node": node, "store": store, "since": since, "generation": generation, "copied": copied}
+    return found.groupdict()
 
 
-def objection(owner: Owner | None, node: str) -> str | None:
+def objection(owner, node):
     """
     Why a node may not copy its local private area over the share's copy.
 
@@ -272,7 +250,7 @@ def objection(owner: Owner | None, node: str) -> str | None:
     return None
 
 
-def fence(share: str) -> str:
+def fence(share):
     """
     The fence script for a node.
 
@@ -284,7 +262,7 @@ def fence(share: str) -> str:
     return FENCE.replace("@SHARE@", share).replace("@DEADLINE@", str(DEADLINE))
 
 
-def is_fence(data: bytes | None) -> bool:
+def is_fence(data):
     """
     Whether an action script is the fence, of this version or another one.
 
@@ -296,7 +274,7 @@ def is_fence(data: bytes | None) -> bool:
     return b"ringfree fence" in (data or b"")
 
 
-def load_list(data: bytes | None) -> dict[int, str]:
+def load_list(data):
     """
     Read a node's own list of the containers whose live copy is on the share.
 
@@ -307,10 +285,10 @@ def load_list(data: bytes | None) -> dict[int, str]:
 
     Returns a dictionary: container id to the node that owns it, as far as this node knows.
     """
-    return {int(ctid): node for ctid, node in (match.groups() for match in _found(LINE, data))}
+    return {int(ctid): node for ctid, node in _found(LINE, data)}
 
 
-def list_fault(data: bytes | None) -> str | None:
+def list_fault(data):
     """
     What is wrong with a node's own list.
 
@@ -326,7 +304,7 @@ def list_fault(data: bytes | None) -> str | None:
     return "its last line is cut" if lines[-1] else None
 
 
-def load_void(data: bytes | None) -> list[int]:
+def load_void(data):
     """
     Read from a node's own list which old local copies are void: their containers were destroyed on the share.
 
@@ -335,15 +313,15 @@ def load_void(data: bytes | None) -> list[int]:
 
     Returns a sorted list of ids.  Another container may have such an id by now.
     """
-    return sorted({int(match[1]) for match in _found(VOID, data)})
+    return sorted({int(ctid) for (ctid,) in _found(VOID, data)})
 
 
-def _found(pattern: re.Pattern[str], data: bytes | None) -> list[re.Match[str]]:
+def _found(pattern, data):
     lines = (data or b"").decode("utf-8", "replace").splitlines()
-    return [match for match in map(pattern.fullmatch, lines) if match]
+    return [match.groups() for match in map(pattern.fullmatch, lines) if match]
 
 
-def dump_list(entries: Mapping[int, str], void: Iterable[int]) -> bytes:
+def dump_list(entries, void):
     """
     A node's own list as the text of its file, without its seal.
 

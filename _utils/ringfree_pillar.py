@@ -5,16 +5,11 @@ The pillar ``ringfree``: its keys, defaults and rules; and the words that are ty
 keys to people.
 """
 
-from __future__ import annotations
-
 import copy
 import ipaddress
 import itertools
 import posixpath
 import re
-import typing
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
 
 PATH = re.compile(r"^/[A-Za-z0-9][A-Za-z0-9._/-]*$")
 WORD = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@-]*$")
@@ -28,32 +23,10 @@ LOSSES = ("acl", "xattr", "capability")
 #: The name of a thing that a container has (ringfree_fingerprint).
 THING = re.compile(r"(mount|tcp|udp|address|route|process) \S.*")
 #: Where nothing may be mounted, neither on it nor below it.
-NO_PLACE: tuple[str, ...] = (
-    "/bin",
-    "/boot",
-    "/dev",
-    "/etc",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/libx32",
-    "/proc",
-    "/root",
-    "/run",
-)
+NO_PLACE = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root", "/run")
 NO_PLACE += ("/sbin", "/sys", "/usr", "/var/lib/ringfree", "/var/run")
 #: What else of the system no mount may hide; a directory below one of these is as good as any.
-OF_THE_SYSTEM: tuple[str, ...] = (
-    *NO_PLACE,
-    "/home",
-    "/media",
-    "/mnt",
-    "/opt",
-    "/srv",
-    "/tmp",
-    "/var/backups",
-    "/var/cache",
-)
+OF_THE_SYSTEM = (*NO_PLACE, "/home", "/media", "/mnt", "/opt", "/srv", "/tmp", "/var/backups", "/var/cache")
 OF_THE_SYSTEM += ("/var/lib", "/var/lock", "/var/log", "/var/mail", "/var/spool", "/var/tmp")
 #: What is vz's own: where containers are on local disk, locks, dumps and templates. Debian has them in /var/lib/vz.
 OF_VZ = tuple(
@@ -68,40 +41,11 @@ SOME = 10  # nodes that a message names
 SHOWN = 200  # characters of a wrong value; enough to recognise it
 
 
-#: What checks a value and gives it back as it counts; a fault is raised.
-Check = Callable[[object], Any]
-#: The check of a key, and its default.
-Rule = tuple[Check, Any]
-#: The rules of a mapping by the names of its keys.
-Keys = dict[str, "Rule | Keys"]
-Value = typing.TypeVar("Value")
-
-
-class Checked(typing.TypedDict):
-    """What became of a pillar, see :py:func:`validate`."""
-
-    settings: dict[str, Any]
-    faults: list[str]
-
-
-class Typed(Checked):
-    """What became of what an orchestration was given, see :py:func:`typed`."""
-
-    words: dict[str, Any]
-
-
-class Word(typing.TypedDict):
-    """What became of one value that was typed, see :py:func:`word`."""
-
-    value: Any
-    fault: str | None
-
-
 class _Fault(ValueError):
     """A value that breaks its rule; the text completes 'ringfree:key ...'."""
 
 
-def _shown(value: object) -> str:
+def _shown(value):
     """A value as a person reads it, whatever is in it: on one line, not too long, control characters escaped."""
     try:
         text = repr(value)
@@ -110,13 +54,13 @@ def _shown(value: object) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
-def _name(value: object) -> str:
+def _name(value):
     """A name or key as a person reads it; as it is when nothing in it could trick a terminal."""
     return value if isinstance(value, str) and value.isprintable() and len(value) <= SHOWN else _shown(value)
 
 
-def _text(pattern: re.Pattern[str], what: str) -> Callable[[object], str]:
-    def check(value: object) -> str:
+def _text(pattern, what):
+    def check(value):
         if not isinstance(value, str) or not pattern.fullmatch(value) or ".." in value:
             raise _Fault(f"must be {what}, not {_shown(value)}")
         return value
@@ -124,12 +68,12 @@ def _text(pattern: re.Pattern[str], what: str) -> Callable[[object], str]:
     return check
 
 
-def _path(value: object) -> str:
+def _path(value):
     """An absolute path, without slashes and dots that mean nothing."""
     return posixpath.normpath(_text(PATH, "an absolute path")(value))
 
 
-def _mount(value: object) -> str:
+def _mount(value):
     """Where a share is mounted: not over anything of the system or of vz, which the mount would hide."""
     path = _path(value)
     hidden = sorted(place for place in (*OF_THE_SYSTEM, *OF_VZ) if _lies_on(place, path))
@@ -138,7 +82,7 @@ def _mount(value: object) -> str:
     return path
 
 
-def _mount_of_store(value: object) -> str:
+def _mount_of_store(value):
     """Where containers are: also not among the files of the system, of vz or of the confs."""
     path = _mount(value)
     around = [place for place in (*NO_PLACE, *OF_VZ, *CONF_DIRS) if _lies_on(path, place)]
@@ -147,7 +91,7 @@ def _mount_of_store(value: object) -> str:
     return path
 
 
-def _mount_of_confs(value: object) -> str | None:
+def _mount_of_confs(value):
     """The conf directory of vz, if it is said at all; in /etc only where a distribution has it."""
     if value is None:
         return None
@@ -160,7 +104,7 @@ def _mount_of_confs(value: object) -> str | None:
     return path
 
 
-def _conf_dir(path: str) -> str:
+def _conf_dir(path):
     """The conf directory that a node was found to have: wherever that is, a mount on it must hide nothing else."""
     path = _mount(path)
     around = [place for place in OF_VZ if _lies_on(path, place)]
@@ -169,12 +113,12 @@ def _conf_dir(path: str) -> str:
     return path
 
 
-def _lies_on(path: str, other: str) -> bool:
+def _lies_on(path, other):
     """Whether a path is another one, or below it."""
     return path == other or path.startswith(other.rstrip("/") + "/")
 
 
-def _export(value: object) -> str:
+def _export(value):
     """A path on the SAN; ``{node}`` in it stands for the node's id."""
     if isinstance(value, str):
         _path(value.replace(NODE, "node"))
@@ -182,7 +126,7 @@ def _export(value: object) -> str:
     return _path(value)
 
 
-def _address(value: object) -> str:
+def _address(value):
     """An IPv4 address or a host name. (NFS and rsync would want brackets round an IPv6 address.)"""
     name = _text(HOST, "an IPv4 address or a host name")(value)
     if re.fullmatch(r"[0-9.]+", name):
@@ -193,8 +137,8 @@ def _address(value: object) -> str:
     return name
 
 
-def _number(low: float, high: float, whole: bool = True) -> Callable[[object], float]:
-    def check(value: object) -> float:
+def _number(low, high, whole=True):
+    def check(value):
         kinds = int if whole else (int, float)
         if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
             kind = "a whole number" if whole else "a number"
@@ -204,7 +148,7 @@ def _number(low: float, high: float, whole: bool = True) -> Callable[[object], f
     return check
 
 
-def _time_or_none(value: object) -> str:
+def _time_or_none(value):
     """A time of day, or nothing."""
     if isinstance(value, int) and not isinstance(value, bool):
         raise _Fault(
@@ -213,23 +157,23 @@ def _time_or_none(value: object) -> str:
     return _text(TIME_OR_NONE, "a time such as '22:00', or ''")(value)
 
 
-def _yes_no(value: object) -> bool:
+def _yes_no(value):
     if not isinstance(value, bool):
         raise _Fault(f"must be true or false, not {_shown(value)}")
     return value
 
 
-def _one_of(*words: str) -> Callable[[object], str]:
-    def check(value: object) -> str:
-        if not isinstance(value, str) or value not in words:
+def _one_of(*words):
+    def check(value):
+        if value not in words:
             raise _Fault(f"must be one of {', '.join(words)}, not {_shown(value)}")
         return value
 
     return check
 
 
-def _list_of(check: Callable[[object], Value], at_least: int = 0) -> Callable[[object], list[Value]]:
-    def check_list(value: object) -> list[Value]:
+def _list_of(check, at_least=0):
+    def check_list(value):
         if not isinstance(value, list) or len(value) < at_least:
             raise _Fault(f"must be a list of at least {at_least} entries, not {_shown(value)}")
         checked = [check(item) for item in value]
@@ -241,34 +185,33 @@ def _list_of(check: Callable[[object], Value], at_least: int = 0) -> Callable[[o
     return check_list
 
 
-def _is_id(value: object) -> typing.TypeGuard[int]:
+def _is_id(value):
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LAST_CTID
 
 
-def _container_name(value: object) -> str:
+def _container_name(value):
     """A container's NAME, HOSTNAME or id."""
     if not _is_id(value) and not (isinstance(value, str) and value.strip() and value.isprintable()):
         raise _Fault(f"must name a container (its NAME, HOSTNAME or id), not {_shown(value)}")
     return str(value).strip()
 
 
-def _plain(value: object) -> str:
+def _plain(value):
     """A text that JSON and YAML hand on as it is: printable, tabs and the ends of lines."""
     if not isinstance(value, str) or not value.translate(dict.fromkeys(map(ord, "\t\r\n"))).isprintable():
         raise _Fault(f"must be a text without control characters, not {_shown(value)}")
     return value
 
 
-def _pattern(value: object) -> str:
-    text = _plain(value)
+def _pattern(value):
     try:
-        re.compile(text)
+        re.compile(_plain(value))
     except (re.error, OverflowError, RecursionError) as error:
         raise _Fault(f"must be a regular expression, not {_shown(value)}: {_name(str(error))}") from error
-    return text
+    return value
 
 
-def _check(value: object) -> dict[str, Any]:
+def _check(value):
     """One health check: a command inside the container, or a TCP port of it."""
     if not isinstance(value, dict):
         raise _Fault(f"must have 'exec' or 'port', and 'expect', not {_shown(value)}")
@@ -279,7 +222,7 @@ def _check(value: object) -> dict[str, Any]:
         raise _Fault("must have either 'exec' or 'port'")
     if "expect" not in value:
         raise _Fault("must have 'expect', a regular expression that the answer must match")
-    checked: dict[str, Any] = {"expect": _pattern(value["expect"])}
+    checked = {"expect": _pattern(value["expect"])}
     if "exec" in value:
         words = value["exec"]
         if not isinstance(words, list) or not words:
@@ -294,7 +237,7 @@ def _check(value: object) -> dict[str, Any]:
 _word = _text(WORD, "the name of a check")
 
 
-def _checks(value: object) -> dict[str, dict[str, Any]]:
+def _checks(value):
     if not isinstance(value, dict) or not value:
         raise _Fault(f"must name at least one check, not {_shown(value)}")
     return {
@@ -303,7 +246,7 @@ def _checks(value: object) -> dict[str, dict[str, Any]]:
     }
 
 
-def _exempt(value: object) -> dict[str, list[str]]:
+def _exempt(value):
     if not isinstance(value, dict):
         raise _Fault(f"must map a container to a list of checks, not {_shown(value)}")
     checked = {}
@@ -312,7 +255,7 @@ def _exempt(value: object) -> dict[str, list[str]]:
     return checked
 
 
-def _thing(value: object) -> str:
+def _thing(value):
     """What a container may lack, as a message names it; stars and the like are the shell's."""
     if not isinstance(value, str) or not value.isprintable() or not THING.fullmatch(value):
         raise _Fault(
@@ -321,7 +264,7 @@ def _thing(value: object) -> str:
     return value
 
 
-def _may_lack(value: object) -> dict[str, list[str]]:
+def _may_lack(value):
     if not isinstance(value, dict):
         raise _Fault(f"must map a container, or '*', to a list of what it may lack, not {_shown(value)}")
     checked = {}
@@ -330,7 +273,7 @@ def _may_lack(value: object) -> dict[str, list[str]]:
     return checked
 
 
-def _host_keys(value: object) -> dict[str, str]:
+def _host_keys(value):
     if not isinstance(value, dict):
         raise _Fault(f"must map a SAN's address to its public host key, not {_shown(value)}")
     key = re.compile(r"^(ssh-[a-z0-9-]+|ecdsa-[a-z0-9-]+) [A-Za-z0-9+/=]+$")
@@ -340,7 +283,7 @@ def _host_keys(value: object) -> dict[str, str]:
     }
 
 
-def _scripts(value: object) -> dict[str, str]:
+def _scripts(value):
     if not isinstance(value, dict):
         raise _Fault(f"must map names of files to their SHA-256, not {_shown(value)}")
     name = _text(re.compile(r"^[A-Za-z0-9._-]{1,255}$"), "the name of a file on the conf share")
@@ -348,7 +291,7 @@ def _scripts(value: object) -> dict[str, str]:
     return {name(file): _nested(_name(file), digest, text) for file, text in value.items()}
 
 
-def _nested(name: str, check: Callable[[object], Value], value: object) -> Value:
+def _nested(name, check, value):
     """Run a check; put the name in front of its fault."""
     try:
         return check(value)
@@ -356,7 +299,7 @@ def _nested(name: str, check: Callable[[object], Value], value: object) -> Value
         raise _Fault(f"{name}: {fault}") from fault
 
 
-def _share(export: str, mount: str | None, check: Check = _mount_of_store) -> Keys:
+def _share(export, mount, check=_mount_of_store):
     """The keys of one share, with its defaults."""
     return {
         "export": (_export, export),
@@ -366,12 +309,8 @@ def _share(export: str, mount: str | None, check: Check = _mount_of_store) -> Ke
 
 _REQUIRED = object()
 
-_NFS_DEADLINE = (_number(5, 600), 60)
-_USE = _one_of("primary", "secondary")
-_DATA = _one_of("discard", "sync_back")
-
 #: Every key: (rule, default), or a dictionary of more keys.
-KEYS: Keys = {
+KEYS = {
     "nodes": (_list_of(_text(WORD, "a minion id"), 1), _REQUIRED),
     "batch": (_number(1, 100), 1),
     "timeout": (_number(30, 3600), 120),
@@ -383,12 +322,12 @@ KEYS: Keys = {
     "nfs": {
         "primary": (_address, _REQUIRED),
         "secondary": (_address, _REQUIRED),
-        "use": (_USE, "primary"),
+        "use": (_one_of("primary", "secondary"), "primary"),
         "options": (
             _text(OPTIONS, "mount options separated by commas"),
             "vers=3,proto=tcp,hard,nolock,timeo=600,retrans=2",
         ),
-        "deadline": _NFS_DEADLINE,
+        "deadline": (_number(5, 600), 60),
     },
     "shares": {
         "private": _share("/rf-images/pbx", "/vz/nfsprivate"),
@@ -451,7 +390,7 @@ KEYS: Keys = {
     },
     "deadman": {"seconds": (_number(60, 172800), 14400)},
     "rollback": {
-        "data": (_DATA, "discard"),
+        "data": (_one_of("discard", "sync_back"), "discard"),
         "idle": (_number(1, 3600), 60),
     },
     "cleanup": {
@@ -481,7 +420,7 @@ KEYS: Keys = {
 }
 
 
-def validate(pillar: object, node: str | None = None, conf_dir: str | None = None) -> Checked:
+def validate(pillar, node=None, conf_dir=None):
     """
     Check the pillar ``ringfree`` and fill in its defaults.
 
@@ -502,7 +441,7 @@ def validate(pillar: object, node: str | None = None, conf_dir: str | None = Non
     """
     if not isinstance(pillar, dict):
         return {"settings": {}, "faults": ["ringfree: the pillar has no such key, or it is no mapping"]}
-    faults: list[str] = []
+    faults = []
     settings = _section(pillar, KEYS, "ringfree", faults)
     if not faults:
         for share in settings["shares"].values():
@@ -511,7 +450,7 @@ def validate(pillar: object, node: str | None = None, conf_dir: str | None = Non
     return {"settings": settings, "faults": faults}
 
 
-def nfs_deadline(pillar: Any) -> float:
+def nfs_deadline(pillar):
     """
     ``ringfree:nfs:deadline`` of a pillar that need not be right as a whole.
 
@@ -520,14 +459,14 @@ def nfs_deadline(pillar: Any) -> float:
 
     Returns seconds; the default where the pillar does not say a good value.
     """
-    check, default = _NFS_DEADLINE
+    check, default = KEYS["nfs"]["deadline"]
     try:
         return check(pillar["nfs"]["deadline"])
     except (_Fault, TypeError, KeyError):
         return default
 
 
-def _place_confs(share: dict[str, Any], conf_dir: str | None) -> list[str]:
+def _place_confs(share, conf_dir):
     """Where the pillar does not say it, the conf share goes onto the node's own conf directory; returns faults."""
     if conf_dir is None:
         return []
@@ -539,7 +478,7 @@ def _place_confs(share: dict[str, Any], conf_dir: str | None) -> list[str]:
     return []
 
 
-def _section(values: dict[Any, Any], keys: Keys, where: str, faults: list[str]) -> dict[str, Any]:
+def _section(values, keys, where, faults):
     """Check one mapping against its keys; faults are appended."""
     settings = {}
     for name in values:
@@ -567,7 +506,7 @@ def _section(values: dict[Any, Any], keys: Keys, where: str, faults: list[str]) 
     return settings
 
 
-def _contradictions(settings: dict[str, Any]) -> list[str]:
+def _contradictions(settings):
     """Faults that only show when several keys are looked at together."""
     faults = []
     monitoring, shares = settings["monitoring"], settings["shares"]
@@ -609,7 +548,7 @@ def _contradictions(settings: dict[str, Any]) -> list[str]:
 # --- what is typed ----------------------------------------------------------------------------------------------------
 
 #: What each orchestration takes in its pillar besides ``ringfree``: the word and its default.
-TAKES: dict[str, dict[str, Any]] = {
+TAKES = {
     "migrate": {"nodes": None, "deadline": None},
     "presync": {"nodes": None},
     "rollback": {"nodes": _REQUIRED, "data": None},
@@ -627,7 +566,7 @@ TAKES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def typed(sls: str, pillar: Mapping[str, Any], others: Collection[str] = ()) -> Typed:
+def typed(sls, pillar, others=()):
     """
     Check what an orchestration was given, whole: the pillar ``ringfree``, and the words that were typed beside it.
 
@@ -666,7 +605,7 @@ def typed(sls: str, pillar: Mapping[str, Any], others: Collection[str] = ()) -> 
     return {"faults": faults + checked["faults"], "settings": settings, "words": words}
 
 
-def word(name: str, value: object, nodes: list[str] | None = None) -> Word:
+def word(name, value, nodes=None):
     """
     Check one value that was typed.
 
@@ -687,7 +626,7 @@ def word(name: str, value: object, nodes: list[str] | None = None) -> Word:
         return {"value": None, "fault": f"{name}: {fault}"}
 
 
-def _rule(name: str, nodes: list[str] | None) -> Check:
+def _rule(name, nodes):
     """The rule of a word."""
     if name in ("nodes", "before"):
         return _nodes(nodes, 1 if name == "nodes" else 0)
@@ -696,8 +635,8 @@ def _rule(name: str, nodes: list[str] | None) -> Check:
     return WORDS[name]
 
 
-def _node(nodes: list[str] | None) -> Callable[[object], str]:
-    def check(value: object) -> str:
+def _node(nodes):
+    def check(value):
         if not isinstance(value, str):
             raise _Fault(f"must be one of ringfree:nodes, not {_shown(value)}")
         (name,) = _nodes(nodes, 1)([value])
@@ -706,10 +645,10 @@ def _node(nodes: list[str] | None) -> Callable[[object], str]:
     return check
 
 
-def _nodes(nodes: list[str] | None, at_least: int) -> Callable[[object], list[str]]:
+def _nodes(nodes, at_least):
     """Names of nodes of the pillar, in its order; of any nodes where the pillar's are not known."""
 
-    def check(value: object) -> list[str]:
+    def check(value):
         if not isinstance(value, list):
             raise _Fault(f"must be a list of nodes, not {_shown(value)}")
         if len(value) < at_least:
@@ -717,40 +656,38 @@ def _nodes(nodes: list[str] | None, at_least: int) -> Callable[[object], list[st
         odd = [_shown(name) for name in value if not isinstance(name, str)]
         if odd:
             raise _Fault(f"must be a list of names, not of such as {odd[0]}")
-        if nodes is None:
-            return value
-        foreign = [_name(name) for name in value if name not in nodes]
+        foreign = [_name(name) for name in value if nodes is not None and name not in nodes]
         if foreign:
             known = ", ".join(nodes[:SOME]) + (", ..." if len(nodes) > SOME else "")
             raise _Fault(f"not in ringfree:nodes of the pillar ({known}): {', '.join(foreign)}")
-        return [name for name in nodes if name in value]
+        return value if nodes is None else [name for name in nodes if name in value]
 
     return check
 
 
-def _or_none(check: Check) -> Check:
+def _or_none(check):
     """A rule for what need not be said."""
     return lambda value: None if value is None else check(value)
 
 
-def _deadline(value: object) -> str:
+def _deadline(value):
     """A time of day, or a moment; whether there is such a moment is found where the clock is."""
     return _text(DEADLINE, "a time such as '04:30', or a moment such as '2026-02-27 04:30', in quotes")(value)
 
 
-def _ctid(value: object) -> int:
+def _ctid(value):
     """A container's id, also in quotes."""
     if _is_id(value):
         return value
     text = _text(re.compile(r"^[0-9]{1,10}$"), "a container id")(value)
-    return int(_number(1, LAST_CTID)(int(text)))
+    return _number(1, LAST_CTID)(int(text))
 
 
 #: The rules of words that name no node, those of the orchestrations and those of the runner's arguments.
-WORDS: dict[str, Check] = {
+WORDS = {
     "deadline": _or_none(_deadline),
-    "data": _or_none(_DATA),
-    "to": _USE,
+    "data": _or_none(KEYS["rollback"]["data"][0]),
+    "to": KEYS["nfs"]["use"][0],
     "accept_age": _yes_no,
     "all": _yes_no,
     "max_age": _or_none(_number(1, 2592000)),
@@ -768,7 +705,7 @@ WORDS: dict[str, Check] = {
 }
 
 
-def store_paths(settings: Mapping[str, Any]) -> dict[str, str]:
+def store_paths(settings):
     """
     Where containers are once they are on NFS, as vz.conf and the container confs say it.
 

@@ -5,8 +5,6 @@ What an NFS export can store, and whether that is enough for what a container us
 not the minion, and prints one JSON document.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os
@@ -16,9 +14,6 @@ import stat
 import struct
 import sys
 import tempfile
-import typing
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
 
 MAGIC_CAPABILITY = struct.pack(
     "<5I", 0x02000000, 1 << 13, 0, 0, 0
@@ -50,20 +45,7 @@ NEEDS = {
 ALWAYS = ("owner", "mode", "symlink", "time")
 
 
-#: Whether an export can store a thing: True, or why not.
-Ability = bool | str
-#: Makes a thing in a directory under a path; returns what became of it instead.
-Trial = Callable[[str, str], "str | None"]
-
-
-class Held(typing.TypedDict):
-    """What an export cannot store, see :py:func:`hold`."""
-
-    lost: list[str]
-    accepted: list[str]
-
-
-def command(path: str) -> list[str]:
+def command(path):
     """
     The command line that runs this file as a script.
 
@@ -75,12 +57,7 @@ def command(path: str) -> list[str]:
     return [sys.executable, "-I", os.path.realpath(__file__).removesuffix("c"), path]
 
 
-def hold(
-    scan: Mapping[str, Any],
-    abilities: Mapping[str, Any],
-    accepted: Collection[str] = (),
-    where: str = "the export cannot store",
-) -> Held:
+def hold(scan, abilities, accepted=(), where="the export cannot store"):
     """
     Hold what a container uses against what the export can store.
 
@@ -98,8 +75,7 @@ def hold(
 
     Returns ``{"lost": [text], "accepted": [text]}``, one sentence for each thing that the export cannot store.
     """
-    lost: list[str] = []
-    let_go: list[str] = []
+    lost, let_go = [], []
     for ability in ALWAYS:
         if abilities.get(ability) is not True:
             lost.append(f"{where} {ability}: {abilities.get(ability)}")
@@ -112,7 +88,7 @@ def hold(
     return {"lost": lost, "accepted": let_go}
 
 
-def samples(folder: str) -> None:
+def samples(folder):
     """
     Make what containers' files need in a local directory, each thing in a directory of its own name.
 
@@ -128,7 +104,7 @@ def samples(folder: str) -> None:
             shutil.rmtree(below)
 
 
-def unlike(name: str, lines: Iterable[str]) -> dict[str, str]:
+def unlike(name, lines):
     """
     What did not arrive of :func:`samples`, by what rsync said of the copy and of the comparison afterwards.
 
@@ -140,7 +116,7 @@ def unlike(name: str, lines: Iterable[str]) -> dict[str, str]:
 
     Returns a dictionary: ability to the first line about it; ``plain`` is what every file needs.
     """
-    found: dict[str, str] = {}
+    found = {}
     for line in lines:
         # A directory of samples is itself a plain one: what follows its slash makes the difference.
         match = re.search(rf"{re.escape(name)}(?:/([a-z_]+)/[^\s\"])?", line)
@@ -149,7 +125,7 @@ def unlike(name: str, lines: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def label(line: str) -> str:
+def label(line):
     """
     The extended attribute that a line of rsync says could not be set or taken away.
 
@@ -162,7 +138,7 @@ def label(line: str) -> str:
     return match.group(1) if match else ""
 
 
-def probe(path: str) -> dict[str, Ability | int]:
+def probe(path):
     """
     Try on an export, as root, what containers' files need.
 
@@ -172,7 +148,7 @@ def probe(path: str) -> dict[str, Ability | int]:
     Returns a dictionary: ability to True or the reason why not; and ``bytes_free``, ``inodes_free``, ``inodes_total``.
     """
     room = os.statvfs(path)
-    found: dict[str, Ability | int] = {
+    found = {
         "bytes_free": room.f_bavail * room.f_frsize,
         "inodes_free": room.f_favail,
         "inodes_total": room.f_files,
@@ -186,104 +162,94 @@ def probe(path: str) -> dict[str, Ability | int]:
     return found
 
 
-def _tried(trial: Trial, folder: str, full: str) -> Ability:
+def _tried(trial, folder, full):
     """True when the trial passes, else the reason."""
     try:
         return trial(folder, full) or True
     except OSError as error:
-        return f"{errno.errorcode.get(error.errno or 0, error.errno)} ({error.strerror})"
+        return f"{errno.errorcode.get(error.errno, error.errno)} ({error.strerror})"
 
 
-def _touch(full: str, mode: int = 0o600) -> None:
+def _touch(full, mode=0o600):
     os.close(os.open(full, os.O_CREAT | os.O_WRONLY | os.O_EXCL, mode))
 
 
-def _owner(folder: str, full: str) -> str | None:
+def _owner(folder, full):
     _touch(full)
     os.chown(full, 54321, 54322)
     info = os.lstat(full)
     if (info.st_uid, info.st_gid) != (54321, 54322):
         return f"54321:54322 was stored as {info.st_uid}:{info.st_gid} (is the export squashing ids?)"
-    return None
 
 
-def _mode(folder: str, full: str) -> str | None:
+def _mode(folder, full):
     _touch(full)
     os.chmod(full, 0o1751)
     if stat.S_IMODE(os.lstat(full).st_mode) != 0o1751:
         return f"mode 1751 was stored as {stat.S_IMODE(os.lstat(full).st_mode):o}"
-    return None
 
 
-def _setuid(folder: str, full: str) -> str | None:
+def _setuid(folder, full):
     _touch(full)
     os.chmod(full, 0o6755)
     if stat.S_IMODE(os.lstat(full).st_mode) != 0o6755:
         return f"mode 6755 was stored as {stat.S_IMODE(os.lstat(full).st_mode):o}"
-    return None
 
 
-def _hard_link(folder: str, full: str) -> str | None:
+def _hard_link(folder, full):
     _touch(full)
     os.link(full, full + ".2")
     if os.lstat(full).st_ino != os.lstat(full + ".2").st_ino:
         return "a second name became a second file"
-    return None
 
 
-def _symlink(folder: str, full: str) -> str | None:
+def _symlink(folder, full):
     os.symlink("/nowhere", full)
     if os.readlink(full) != "/nowhere":
         return "the target changed"
-    return None
 
 
-def _device(folder: str, full: str) -> str | None:
+def _device(folder, full):
     os.mknod(full, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
     if os.lstat(full).st_rdev != os.makedev(1, 3):
         return "the device number changed"
-    return None
 
 
-def _fifo(folder: str, full: str) -> None:
+def _fifo(folder, full):
     os.mkfifo(full)
 
 
-def _socket(folder: str, full: str) -> None:
+def _socket(folder, full):
     os.mknod(full, 0o600 | stat.S_IFSOCK)
 
 
-def _sparse(folder: str, full: str) -> str | None:
+def _sparse(folder, full):
     with open(full, "wb") as stream:
         stream.truncate(64 << 20)
     if os.lstat(full).st_blocks * 512 > 32 << 20:
         return "a hole of 64 MB took space"
-    return None
 
 
-def _time(folder: str, full: str) -> str | None:
+def _time(folder, full):
     _touch(full)
     os.utime(full, ns=(10**18, 10**18))
     if os.lstat(full).st_mtime_ns // 10**9 != 10**9:
         return "the modification time changed"
-    return None
 
 
-def _odd_name(folder: str, full: str) -> str | None:
+def _odd_name(folder, full):
     name = os.fsencode(folder) + b"/a\nb\xff"
     os.close(os.open(name, os.O_CREAT | os.O_WRONLY, 0o600))
     if b"a\nb\xff" not in os.listdir(os.fsencode(folder)):
         return "the name changed"
-    return None
 
 
-def _attribute(name: str, value: bytes) -> Trial:
-    def trial(folder: str, full: str) -> str | None:
+def _attribute(name, value):
+    def trial(folder, full):
         _touch(full)
         os.setxattr(full, name, value)
         if os.getxattr(full, name) != value:
             return "the value changed"
-        return None
 
     return trial
 

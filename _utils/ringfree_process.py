@@ -6,54 +6,19 @@ that was killed, nor after a reboot.  What is locked and what is recorded lies i
 (``ringfree_files.folder``): no container and no other user can write there, open a file there, or hold one up.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import json
 import os
 import signal
 import time
-import typing
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 PATIENCE = 10.0  # seconds until somebody who holds a guard, which is a matter of milliseconds, is named
 RECORD_KEYS = ("argv", "program", "programs", "boot")  # what ringfree_command writes of a command
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
-#: What a lock says: what was given to :py:func:`take`, and who has it.
-Lock = dict[str, Any]
-
-
-class Stat(typing.TypedDict):
-    """What the kernel says of a process."""
-
-    name: str
-    state: str
-    session: int
-    born: int
-
-
-class Process(typing.TypedDict):
-    """A process by its birth, see :py:func:`me`."""
-
-    pid: int
-    born: int
-    boot: str | None
-
-
-class Command(typing.TypedDict):
-    """A command that still runs, see :py:func:`commands`."""
-
-    pid: int
-    born: int
-    program: str
-    command: str
-
-
-def _stat(pid: int | str) -> Stat | None:
+def _stat(pid):
     """What the kernel says of a process: name, state, parent, session, birth in clock ticks since boot; or None."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stream:
@@ -69,24 +34,22 @@ def _stat(pid: int | str) -> Stat | None:
         return None
 
 
-def _boot() -> str | None:
+def _boot():
     with contextlib.suppress(OSError), open(BOOT_ID, encoding="ascii") as stream:
         return stream.read().strip()
     return None
 
 
-def me() -> Process:
+def me():
     """
     This process, as :py:func:`is_alive` recognizes it.
 
     Returns ``{"pid": number, "born": clock ticks since boot, "boot": id of the boot}``.
     """
-    own = _stat(os.getpid())
-    assert own is not None, "/proc says nothing of this process"
-    return {"pid": os.getpid(), "born": own["born"], "boot": _boot()}
+    return {"pid": os.getpid(), "born": _stat(os.getpid())["born"], "boot": _boot()}
 
 
-def is_alive(process: Mapping[str, Any]) -> bool:
+def is_alive(process):
     """
     Whether a process that somebody noted still runs: not another one with its id, and not one that has only not been
     waited for.
@@ -103,7 +66,7 @@ def is_alive(process: Mapping[str, Any]) -> bool:
     return now is not None and now["born"] == process.get("born") and now["state"] not in "ZX"
 
 
-def is_of_host(pid: int | str) -> bool:
+def is_of_host(pid):
     """
     Whether a process is the host's own and of the same user as this one: not one of a container, nor a local user's.
 
@@ -121,7 +84,7 @@ def is_of_host(pid: int | str) -> bool:
     return theirs == ours
 
 
-def _place(pid: int | str) -> dict[str, object]:
+def _place(pid):
     """The users that a process is, the container, and the namespace of its id, as far as this kernel has them."""
     with open(f"/proc/{pid}/status", "rb") as stream:
         found = dict(line.split(b":", 1) for line in stream if b":" in line)
@@ -132,7 +95,7 @@ def _place(pid: int | str) -> dict[str, object]:
     return {"users": found[b"Uid"].split(), "container": found.get(b"envID", b"").strip(), "pids": namespace}
 
 
-def end(process: Mapping[str, Any]) -> None:
+def end(process):
     """
     Kill a process, unless it is gone and its id belongs to another one.
 
@@ -149,7 +112,7 @@ def end(process: Mapping[str, Any]) -> None:
 # --- locks ------------------------------------------------------------------------------------------------------------
 
 
-def holder(path: str) -> Lock | None:
+def holder(path):
     """
     Who has a lock.
 
@@ -163,7 +126,7 @@ def holder(path: str) -> Lock | None:
     return found if is_alive(found) else None
 
 
-def take(path: str, entries: Mapping[str, Any]) -> Lock | None:
+def take(path, entries):
     """
     Take a lock for this process.
 
@@ -184,7 +147,7 @@ def take(path: str, entries: Mapping[str, Any]) -> Lock | None:
         return held
 
 
-def change(path: str, act: Callable[[Lock], object]) -> Lock | None:
+def change(path, act):
     """
     Change what a lock says.
 
@@ -204,7 +167,7 @@ def change(path: str, act: Callable[[Lock], object]) -> Lock | None:
         return held
 
 
-def release(path: str) -> bool:
+def release(path):
     """
     Give a lock back, if this process has it.
 
@@ -221,7 +184,7 @@ def release(path: str) -> bool:
 
 
 @contextlib.contextmanager
-def guard(path: str, what: str) -> Iterator[None]:
+def guard(path, what):
     """
     One process at a time, for as long as the ``with`` lasts.
 
@@ -244,7 +207,7 @@ def guard(path: str, what: str) -> Iterator[None]:
         os.close(handle)
 
 
-def _wait(handle: int, file: str) -> None:
+def _wait(handle, file):
     end_of_wait = time.monotonic() + PATIENCE
     while True:
         try:
@@ -256,14 +219,14 @@ def _wait(handle: int, file: str) -> None:
         time.sleep(0.02)
 
 
-def _who(held: Lock) -> str:
+def _who(held):
     if not is_alive(held):
         return "a process that left no name; 'fuser -v' with that file names it"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(held["since"]))
     return f"process {held['pid']} ('{held['what']}') since {since}"
 
 
-def _read(path: str) -> Lock:
+def _read(path):
     """What a file of a lock says; an empty dictionary when there is nothing that can be read."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -274,7 +237,7 @@ def _read(path: str) -> Lock:
     return found if isinstance(found, dict) else {}
 
 
-def _write(path: str, entries: Lock) -> None:
+def _write(path, entries):
     """Replace a lock's file; nothing of it has to last beyond the machine's next start."""
     handle = os.open(
         f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
@@ -287,7 +250,7 @@ def _write(path: str, entries: Lock) -> None:
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
-def commands(folder: str) -> dict[int, Command]:
+def commands(folder):
     """
     The commands that :py:func:`ringfree_command.run` has begun and that still run, whatever became of the job.
 
@@ -300,8 +263,7 @@ def commands(folder: str) -> dict[int, Command]:
 
     Returns a dictionary: process id to ``{"pid": number, "born": number, "program": text, "command": text}``.
     """
-    found: dict[int, Command] = {}
-    table = None
+    found, table = {}, None
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
         table = _processes() if table is None else table
         record = _record(folder, name)
@@ -311,12 +273,12 @@ def commands(folder: str) -> dict[int, Command]:
                 os.unlink(os.path.join(folder, name))
         for pid in work:
             command = " ".join(record["argv"]).encode("utf-8", "backslashreplace").decode()
-            born = table[pid]["born"]
-            found[pid] = {"pid": pid, "born": born, "program": record["program"], "command": command}
+            known = {"pid": pid, "born": table[pid]["born"]}
+            found[pid] = {**known, "program": record["program"], "command": command}
     return found
 
 
-def _record(folder: str, name: str) -> dict[str, Any]:
+def _record(folder, name):
     """A record: the job in its name, what is run, and the process that it became; that is missing if it was cut."""
     job = dict(zip(("pid", "born"), (int(word) for word in name.split("-") if word.isdigit()), strict=False))
     try:
@@ -327,7 +289,7 @@ def _record(folder: str, name: str) -> dict[str, Any]:
         return {"job": job, "child": None, "argv": []}
 
 
-def _is_being_born(record: Mapping[str, Any], folder: str, name: str) -> bool:
+def _is_being_born(record, folder, name):
     """Whether a command may not be itself yet: its job was killed while it was begun, a moment ago."""
     with contextlib.suppress(FileNotFoundError):
         age = time.time() - os.stat(os.path.join(folder, name)).st_mtime
@@ -335,13 +297,13 @@ def _is_being_born(record: Mapping[str, Any], folder: str, name: str) -> bool:
     return False
 
 
-def _processes() -> dict[int, Stat]:
+def _processes():
     """All processes that are more than a name."""
     found = {int(name): _stat(name) for name in os.listdir("/proc") if name.isdigit()}
     return {pid: entry for pid, entry in found.items() if entry and entry["state"] not in "ZX"}
 
 
-def _work(record: Mapping[str, Any], table: Mapping[int, Stat]) -> list[int]:
+def _work(record, table):
     """The processes of a recorded command."""
     if not record["argv"] or record["boot"] != _boot():
         return []
@@ -360,7 +322,7 @@ def _work(record: Mapping[str, Any], table: Mapping[int, Stat]) -> list[int]:
     return sorted({*members, *([child["pid"]] if leader else [])})
 
 
-def _began(record: Mapping[str, Any], pid: int, entry: Stat) -> bool:
+def _began(record, pid, entry):
     """Whether a process is the recorded command: the host's own, of a session of its own, younger than its job."""
     if entry["session"] != pid or entry["born"] < record["job"]["born"] or not is_of_host(pid):
         return False
@@ -373,7 +335,7 @@ def _began(record: Mapping[str, Any], pid: int, entry: Stat) -> bool:
     return False
 
 
-def _ends_with(words: list[str], argv: list[str]) -> bool:
+def _ends_with(words, argv):
     """Whether a command line is that of a command, but for what stands before it and where its program is."""
     tail = words[-len(argv) :]
     return tail[1:] == argv[1:] and bool(tail) and os.path.basename(tail[0]) == os.path.basename(argv[0])

@@ -19,15 +19,6 @@ that the higher one of both SANs is right::
     containers=101,102
 """
 
-from __future__ import annotations
-
-import typing
-from collections.abc import Collection, Iterable
-
-if typing.TYPE_CHECKING:
-    from ringfree_owner import Owner
-    from ringfree_sync import Differences
-
 import re
 
 FOLDER = ".ringfree"
@@ -46,67 +37,7 @@ MARKER_RECORD = re.compile(
 TREE = re.compile(r"([1-9][0-9]{0,9})/(.+)")
 
 
-class _Live(typing.TypedDict):
-    san: str
-    generation: str
-    since: str
-
-
-class Live(_Live, total=False):
-    """The record of where a node's containers live: text, as its lines are."""
-
-    lost: str
-
-
-class Marker(typing.TypedDict):
-    """The record of a complete copy: text, as its lines are."""
-
-    of: str
-    begun: str
-    ended: str
-    containers: str
-
-
-class Where(typing.TypedDict):
-    """Where the containers of a node live, see :py:func:`where`."""
-
-    san: str | None
-    fault: str | None
-
-
-class Records(typing.TypedDict):
-    """The records on a SAN."""
-
-    owners: dict[int, Owner]
-    live: dict[str, Live]
-
-
-class Copies(typing.TypedDict):
-    """What may be copied, see :py:func:`to_copy`."""
-
-    nodes: list[str]
-    containers: list[int]
-    elsewhere: dict[str, str]
-    faults: list[str]
-
-
-class Copied(typing.TypedDict):
-    """From when copies are, see :py:func:`copied`."""
-
-    at: int | None
-    missing: list[int]
-
-
-class Piece(typing.TypedDict):
-    """A copy of its own, see :py:func:`pieces`."""
-
-    share: str
-    below: str
-    filters: list[str]
-    delete: bool
-
-
-def live(san: str, now: float, before: Iterable[Live | None] = (), lost: float | None = None) -> Live:
+def live(san, now, before=(), lost=None):
     """
     The record that a node's containers live on a SAN.
 
@@ -125,11 +56,11 @@ def live(san: str, now: float, before: Iterable[Live | None] = (), lost: float |
     Returns a dictionary of text.
     """
     generation = 1 + max((int(record["generation"]) for record in before if record), default=0)
-    record: Live = {"san": san, "generation": str(generation), "since": str(int(now))}
+    record = {"san": san, "generation": str(generation), "since": str(int(now))}
     return {**record, "lost": str(int(lost))} if lost is not None else record
 
 
-def marker(of: str, begun: float, ended: float, ctids: Iterable[int]) -> Marker:
+def marker(of, begun, ended, ctids):
     """
     The record of a complete copy.
 
@@ -155,7 +86,7 @@ def marker(of: str, begun: float, ended: float, ctids: Iterable[int]) -> Marker:
     }
 
 
-def dump(record: Live | Marker) -> bytes:
+def dump(record):
     """
     A record as the text of its file, without its seal.
 
@@ -167,7 +98,7 @@ def dump(record: Live | Marker) -> bytes:
     return "".join(f"{key}={value}\n" for key, value in record.items()).encode()
 
 
-def load(data: bytes) -> Live | Marker:
+def load(data):
     """
     Read a record's file without its seal: these lines, in this order, and nothing else.
 
@@ -180,11 +111,10 @@ def load(data: bytes) -> Live | Marker:
     found = LIVE_RECORD.fullmatch(text) or MARKER_RECORD.fullmatch(text)
     if not found:
         raise ValueError("the record is damaged")
-    lines = {key: value for key, value in found.groupdict().items() if value is not None}
-    return typing.cast("Live | Marker", lines)
+    return {key: value for key, value in found.groupdict().items() if value is not None}
 
 
-def where(here: Live | None, there: Live | None) -> Where:
+def where(here, there):
     """
     On which SAN the containers of a node live, by the records of both SANs.
 
@@ -196,13 +126,13 @@ def where(here: Live | None, there: Live | None) -> Where:
 
     Returns ``{"san": name or None, "fault": text or None}``; no SAN when neither has a record.
     """
-    known = sorted(
+    first, second = sorted(
         (record for record in (here, there) if record), key=lambda record: -int(record["generation"])
-    )
-    if not known:
+    ) + [None] * (2 - sum(1 for record in (here, there) if record))
+    if first is None:
         return {"san": None, "fault": None}
-    first, last = known[0], known[-1]
-    if first["generation"] == last["generation"] and first["san"] != last["san"]:
+    same = second is not None and first["generation"] == second["generation"]
+    if same and first["san"] != second["san"]:
         return {
             "san": None,
             "fault": f"both SANs say of themselves that they are the live one, in generation {first['generation']}",
@@ -210,7 +140,7 @@ def where(here: Live | None, there: Live | None) -> Where:
     return {"san": first["san"], "fault": None}
 
 
-def to_copy(source: str, target: str, here: Records, there: Records, overwrite: bool = False) -> Copies:
+def to_copy(source, target, here, there, overwrite=False):
     """
     Which containers may be copied from one SAN to the other.
 
@@ -232,40 +162,33 @@ def to_copy(source: str, target: str, here: Records, there: Records, overwrite: 
     Returns ``{"nodes": [text], "containers": [ctid], "elsewhere": {node: san}, "faults": [text]}``.  With faults
     nothing may be copied.
     """
-    found: Copies = {"nodes": [], "containers": [], "elsewhere": {}, "faults": []}
-    owned: dict[str, list[int]] = {}
+    found = {"nodes": [], "containers": [], "elsewhere": {}, "faults": []}
+    owned = {}
     for ctid, owner in here["owners"].items():
         if owner["store"] == "nfs":
             owned.setdefault(owner["node"], []).append(ctid)
     for node, ctids in sorted(owned.items()):
         mine, other = here["live"].get(node), there["live"].get(node)
         seen = where(mine, other)
-        san, fault = seen["san"] or source, seen["fault"]
-        if not fault and san == source:
-            fault = _objection(source, target, ctids, here, there, mine, other, overwrite)
+        fault = seen["fault"] or (
+            _objection(source, target, ctids, here, there, mine, other, overwrite)
+            if seen["san"] in (None, source)
+            else None
+        )
         if fault:
             found["faults"].append(f"{node}: {fault}")
-        elif san == source:
+        elif seen["san"] in (None, source):
             found["nodes"].append(node)
             found["containers"] += ctids
         else:
-            found["elsewhere"][node] = san
+            found["elsewhere"][node] = seen["san"]
     found["containers"].sort()
     return found
 
 
-def _objection(
-    source: str,
-    target: str,
-    ctids: list[int],
-    here: Records,
-    there: Records,
-    mine: Live | None,
-    other: Live | None,
-    overwrite: bool,
-) -> str | None:
+def _objection(source, target, ctids, here, there, mine, other, overwrite):
     """Why the containers of a node that live on the source may not be copied to the target all the same."""
-    if other and int(other["generation"]) > int(mine["generation"] if mine else 0):
+    if other and int(other["generation"]) > int((mine or {"generation": "0"})["generation"]):
         return f"the records on {target} are newer than those on {source}, which is in use: was {source} restored?"
     newer = [
         ctid
@@ -275,7 +198,7 @@ def _objection(
     ]
     if newer:
         return f"the owner records of containers {_list(newer)} are newer on {target} than on {source}"
-    if mine and "lost" in mine and not overwrite and (not other or other["generation"] != mine["generation"]):
+    if mine and "lost" in mine and not overwrite and (other or {}).get("generation") != mine["generation"]:
         return (
             f"{target} died while it was the live one and may hold what was written after that and is nowhere else. "
             f"Save what you need of it, then 'ringfree_replica.replicate overwrite=True' copies over it once"
@@ -283,11 +206,11 @@ def _objection(
     return None
 
 
-def _list(ctids: Iterable[int]) -> str:
+def _list(ctids):
     return ", ".join(map(str, ctids))
 
 
-def copied(markers: list[Marker | None], of: str, ctids: Iterable[int]) -> Copied:
+def copied(markers, of, ctids):
     """
     From when the copies of some containers are.
 
@@ -303,19 +226,18 @@ def copied(markers: list[Marker | None], of: str, ctids: Iterable[int]) -> Copie
     Returns ``{"at": seconds or None, "missing": [ctid]}``: the moment at which the copy began, ``None`` when it is not
     complete.
     """
-    good = [record for record in markers if record and record["of"] == of]
-    whole = len(good) == len(markers)
+    good = [record if record and record["of"] == of else None for record in markers]
     missing = [
         ctid
         for ctid in ctids
-        if not whole or not all(str(ctid) in record["containers"].split(",") for record in good)
+        if not all(record and str(ctid) in record["containers"].split(",") for record in good)
     ]
-    if missing or not good or not whole:
+    if missing or not good or not all(good):
         return {"at": None, "missing": missing}
     return {"at": min(int(record["begun"]) for record in good), "missing": []}
 
 
-def without(record: Marker | None, ctids: Collection[int]) -> Marker | None:
+def without(record, ctids):
     """
     A marker that does not speak for some containers any more.
 
@@ -333,7 +255,7 @@ def without(record: Marker | None, ctids: Collection[int]) -> Marker | None:
     return {**record, "containers": ",".join(left)}
 
 
-def old(seconds: float) -> str:
+def old(seconds):
     """
     An age in words.
 
@@ -349,7 +271,7 @@ def old(seconds: float) -> str:
     return f"{seconds // 86400} days"
 
 
-def pieces(ctids: Collection[int], nodes: Collection[str] = ()) -> list[Piece]:
+def pieces(ctids, nodes=()):
     """
     What is copied from one SAN to the other, in this order: containers, their records, and then what leads to them.
 
@@ -364,9 +286,7 @@ def pieces(ctids: Collection[int], nodes: Collection[str] = ()) -> list[Piece]:
     Returns a list of ``{"share": text, "below": text, "filters": [text], "delete": bool}``: the directory below the
     share, empty for the share itself, and the options with which rsync copies exactly what is meant.
     """
-    trees: list[Piece] = [
-        {"share": "private", "below": str(ctid), "filters": [], "delete": True} for ctid in ctids
-    ]
+    trees = [{"share": "private", "below": str(ctid), "filters": [], "delete": True} for ctid in ctids]
     names = ["owner/", *(f"owner/{ctid}" for ctid in ctids)]
     names += [f"{LIVE}/", *(f"{LIVE}/{node}" for node in nodes)] if nodes else []
     records = [*(f"--include=/{name}" for name in names), "--exclude=*"]
@@ -379,7 +299,7 @@ def pieces(ctids: Collection[int], nodes: Collection[str] = ()) -> list[Piece]:
     ]
 
 
-def placed(differences: list[str], below: str) -> list[str]:
+def placed(differences, below):
     """
     The differences of a directory below a share, as those of the share.
 
@@ -398,7 +318,7 @@ def placed(differences: list[str], below: str) -> list[str]:
     return [line if line.startswith("[") else placed for placed, line in zip(lines, differences, strict=True)]
 
 
-def own(differences: Differences) -> Differences:
+def own(differences):
     """
     Leave out what other nodes do: they write their records and containers side by side with a copy of this one's.
 
@@ -415,7 +335,7 @@ def own(differences: Differences) -> Differences:
     return {"count": differences["count"] - len(differences["lines"]) + len(left), "lines": left}
 
 
-def turn_file(node: str | None = None) -> str:
+def turn_file(node=None):
     """
     Where the word of a copy is kept on its target.
 
@@ -427,7 +347,7 @@ def turn_file(node: str | None = None) -> str:
     return f"{TURN}.{node}" if node else TURN
 
 
-def request(verb: str, turn: str, wait: int, node: str | None = None) -> list[str]:
+def request(verb, turn, wait, node=None):
     """
     What the SAN that receives a copy is asked, before it starts rsync: see ``san/ringfree-san``.
 
@@ -448,7 +368,7 @@ def request(verb: str, turn: str, wait: int, node: str | None = None) -> list[st
     return ["ringfree-san", verb, str(wait), turn, node or "-"]
 
 
-def trees(text: str) -> set[int]:
+def trees(text):
     """
     Which directories of a listing hold a container's tree.
 
@@ -457,7 +377,7 @@ def trees(text: str) -> set[int]:
 
     Returns a set of container ids.
     """
-    has: dict[int, set[str]] = {}
+    has = {}
     for line in text.splitlines():
         words = line.split(None, 4)
         found = TREE.fullmatch(words[4].split(" -> ")[0]) if len(words) == 5 else None

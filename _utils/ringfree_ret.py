@@ -2,15 +2,11 @@
 What a state returns, as Salt takes it: https://docs.saltproject.io/en/latest/ref/states/writing.html
 """
 
-from __future__ import annotations
 
-from typing import Any
-
-
-class Ret(dict[str, Any]):
+class Ret(dict):
     """A state's return: its ``changes`` are filled on the way, :py:meth:`end` closes it."""
 
-    def end(self, comment: str, result: bool | None = True) -> dict[str, Any]:
+    def end(self, comment, result=True):
         """
         The return with its last words.
 
@@ -25,7 +21,7 @@ class Ret(dict[str, Any]):
         return {**self, "comment": comment, "result": result}
 
 
-def new(name: str) -> Ret:
+def new(name):
     """
     The return of a state that has changed nothing yet.
 

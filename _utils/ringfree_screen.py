@@ -2,13 +2,8 @@
 How the fleet stands: what nodes say of themselves as one structure, and that structure as one screen for people.
 """
 
-from __future__ import annotations
-
 import json
 import time
-import typing
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 FORMAT = 1  # of the structure: another number when something in it means something else
 LAST = 1 << 36  # seconds since the epoch that are no time of a run any more
@@ -39,70 +34,7 @@ STORES = {"local": "local", "nfs": "NFS", "mixed": "mixed", "none": "-", "unknow
 HEAD = ("node", "store", "state", "SAN", "since", "goes back", "lock")
 
 
-#: What one may want, and the commands for it.
-Advice = tuple[str, ...]
-
-
-class Container(typing.TypedDict):
-    """A container on the screen, see :py:func:`structure`."""
-
-    name: str | None
-    running: bool
-    wanted: bool
-    store: str
-    ok: bool
-    why: str
-    down_since: float | None
-    fault: str
-
-
-class Node(typing.TypedDict):
-    """A node on the screen, see :py:func:`structure`."""
-
-    answers: bool
-    version: str | None
-    store: str
-    state: str | None
-    since: float | None
-    san: str | None
-    silent: list[str]
-    deadline: float | None
-    deadman: str
-    left: str
-    lock: str | None
-    faults: list[str]
-    containers: dict[str, Container]
-
-
-class Run(typing.TypedDict):
-    """The run under way, by its lock."""
-
-    what: str
-    user: str
-    since: float
-    until: float | None
-    nodes: list[str] | None
-    paused: str | None
-    aborted: str | None
-
-
-class Fleet(typing.TypedDict):
-    """The whole fleet, see :py:func:`structure`."""
-
-    format: int
-    version: str
-    at: float
-    run: Run | None
-    nodes: dict[str, Node]
-
-
-def structure(
-    now: float,
-    version: str,
-    run: Mapping[str, Any] | None,
-    answers: Mapping[str, object],
-    faults: Mapping[str, str],
-) -> Fleet:
+def structure(now, version, run, answers, faults):
     """
     The whole fleet: what ``--out json`` of ``ringfree.status`` gives.
 
@@ -127,8 +59,8 @@ def structure(
     "store", "ok", "why", "down_since", "fault"}}``, with ids as texts.
     """
     keys = ("what", "user", "since", "until", "nodes", "paused", "aborted")
-    under_way = typing.cast("Run", {key: run.get(key) for key in keys}) if run else None
-    found: dict[str, Node] = {}
+    under_way = {key: run.get(key) for key in keys} if run else None
+    found = {}
     for node, answer in answers.items():
         entry = _node(answer, faults.get(node))
         if entry["version"] not in (None, version):
@@ -141,31 +73,26 @@ def structure(
     return {"format": FORMAT, "version": version, "at": now, "run": under_way, "nodes": found}
 
 
-def _node(answer: Any, fault: str | None) -> Node:
+def _node(answer, fault):
     """One node, whatever it answered."""
     if answer is None or not _has(NODE, answer):
         said = fault or "it answers what cannot be read"
         return {
             "answers": False,
             "store": "unknown",
-            "version": None,
-            "state": None,
-            "since": None,
-            "san": None,
-            "deadline": None,
-            "lock": None,
+            **dict.fromkeys(("version", "state", "since", "san", "deadline")),
             "silent": [],
             "deadman": "",
             "left": "",
             "faults": [said],
             "containers": {},
         }
-    entry = typing.cast("Node", {"answers": True, "store": "", **{key: answer[key] for key in NODE}})
+    entry = {"answers": True, "store": "", **{key: answer[key] for key in NODE}}
     entry["faults"] = [str(text) for text in answer["faults"]]
     entry["containers"] = {}
     for ctid, seen in answer["containers"].items():
         if _has(CONTAINER, seen):
-            kept = typing.cast("Container", {key: seen[key] for key in CONTAINER})
+            kept = {key: seen[key] for key in CONTAINER}
             entry["containers"][str(ctid)] = {**kept, "fault": _wrong(kept, answer["state"])}
         else:
             entry["faults"].append(f"what it says of container {ctid} cannot be read")
@@ -173,7 +100,7 @@ def _node(answer: Any, fault: str | None) -> Node:
     return entry
 
 
-def _has(kinds: Mapping[str, tuple[type, ...]], value: Any) -> bool:
+def _has(kinds, value):
     """Whether a value has all that is wanted, each of its kind."""
     return isinstance(value, dict) and all(
         key in value and isinstance(value[key], kind) and _is_time(value[key], kind)
@@ -181,14 +108,14 @@ def _has(kinds: Mapping[str, tuple[type, ...]], value: Any) -> bool:
     )
 
 
-def _is_time(value: Any, kind: tuple[type, ...]) -> bool:
+def _is_time(value, kind):
     """Numbers are moments here, and a truth value is no number."""
     if float not in kind or value is None:
         return True
     return not isinstance(value, bool) and 0 <= value < LAST
 
 
-def _store(entry: Node) -> str:
+def _store(entry):
     """Where the containers of a node run from."""
     if not entry["containers"] and entry["faults"]:
         return "unknown"
@@ -196,7 +123,7 @@ def _store(entry: Node) -> str:
     return stores.pop() if len(stores) == 1 else "mixed" if stores else "none"
 
 
-def _wrong(seen: Container, state: str) -> str:
+def _wrong(seen, state):
     """What of a container is not as it should be; an empty text when nothing is."""
     if not seen["running"]:
         return "is down" if seen["wanted"] else ""
@@ -207,7 +134,7 @@ def _wrong(seen: Container, state: str) -> str:
     return ""
 
 
-def screen(fleet: Fleet, everything: bool = False) -> str:
+def screen(fleet, everything=False):
     """
     The fleet as one screen, in local time.
 
@@ -242,7 +169,7 @@ def screen(fleet: Fleet, everything: bool = False) -> str:
     return "\n".join(_without_gaps(lines))
 
 
-def advice(fleet: Fleet) -> str:
+def advice(fleet):
     """
     What can be typed now, for the state that the fleet is in.
 
@@ -258,7 +185,7 @@ def advice(fleet: Fleet) -> str:
     )
 
 
-def _during_a_run() -> list[Advice]:
+def _during_a_run():
     return [
         ("see what the run does", "salt-run ringfree.watch"),
         ("hold it before its next part, while no container is down, and let it go on",
@@ -267,14 +194,14 @@ def _during_a_run() -> list[Advice]:
     ]  # fmt: skip
 
 
-def _between_runs(fleet: Fleet) -> list[Advice]:
-    kinds: dict[str | None, list[str]] = {}
+def _between_runs(fleet):
+    kinds = {}
     for name, entry in fleet["nodes"].items():
         kind = "no answer" if not entry["answers"] else "silent" if entry["silent"] else entry["state"]
         kinds.setdefault(kind, []).append(name)
     in_use = {fleet["nodes"][name]["san"] for name in kinds.get("silent", ())}
     other = "primary" if in_use == {"secondary"} else "secondary"
-    advised: dict[str, Callable[[list[str]], list[Advice]]] = {
+    advised = {
         "no answer": _for_no_answer,
         "unknown": _for_unknown,
         "silent": lambda nodes: _for_silent(nodes, other),
@@ -285,16 +212,16 @@ def _between_runs(fleet: Fleet) -> list[Advice]:
     return [advice for kind, of in advised.items() if kind in kinds for advice in of(kinds[kind])]
 
 
-def _for_no_answer(nodes: list[str]) -> list[Advice]:
+def _for_no_answer(nodes):
     return [("find out whether nodes that do not answer live", f"salt -L {','.join(nodes)} test.ping")]
 
 
-def _for_unknown(nodes: list[str]) -> list[Advice]:
+def _for_unknown(nodes):
     commands = [f"salt {node} cloudstor.recover_journal" for node in nodes]
     return [("write journals that are lost or damaged anew, from what is found on the node", *commands)]
 
 
-def _for_silent(nodes: list[str], other: str) -> list[Advice]:
+def _for_silent(nodes, other):
     return [
         (
             "see what it would mean to go to the other SAN, and go there",
@@ -304,14 +231,14 @@ def _for_silent(nodes: list[str], other: str) -> list[Advice]:
     ]
 
 
-def _for_in_flight(nodes: list[str]) -> list[Advice]:
+def _for_in_flight(nodes):
     return [
         ("go on with nodes that are in flight", _orchestration("migrate", nodes)),
         ("or take them home", _orchestration("rollback", nodes)),
     ]
 
 
-def _for_local(nodes: list[str]) -> list[Advice]:
+def _for_local(nodes):
     return [
         (
             "look at everything that could stop a migration, and see what it would do",
@@ -323,7 +250,7 @@ def _for_local(nodes: list[str]) -> list[Advice]:
     ]
 
 
-def _for_nfs(nodes: list[str]) -> list[Advice]:
+def _for_nfs(nodes):
     return [
         ("see which containers answer, and how long they were down", "salt-run ringfree.report"),
         (
@@ -339,20 +266,19 @@ def _for_nfs(nodes: list[str]) -> list[Advice]:
     ]
 
 
-def _orchestration(name: str, nodes: list[str], **other: str) -> str:
+def _orchestration(name, nodes, **other):
     return f"salt-run state.orch {name} pillar='{json.dumps({'nodes': nodes, **other})}'"
 
 
-def _row(name: str, entry: Node, now: float) -> tuple[str, ...]:
+def _row(name, entry, now):
     if not entry["answers"]:
         return (name, "?", "no answer", *["-"] * (len(HEAD) - 4), entry["lock"] or "-")
-    state = entry["state"] or "-"
     san = "silent" if entry["silent"] else entry["san"] or "-"
     back = f"{left(entry['deadline'] - now)} left" if entry["deadline"] else "-"
     return (
         name,
         STORES.get(entry["store"], entry["store"]),
-        STATES.get(state, state),
+        STATES.get(entry["state"], entry["state"]),
         san,
         _moment(entry["since"], now),
         back,
@@ -360,7 +286,7 @@ def _row(name: str, entry: Node, now: float) -> tuple[str, ...]:
     )
 
 
-def _container(seen: Container, now: float) -> str:
+def _container(seen, now):
     """What there is to say of a container, in a few words."""
     if not seen["running"]:
         since = f" since {_moment(seen['down_since'], now)}" if seen["down_since"] else ""
@@ -368,7 +294,7 @@ def _container(seen: Container, now: float) -> str:
     return seen["fault"] or f"runs from {STORES.get(seen['store'], seen['store'])}"
 
 
-def _run(run: Run | None, now: float) -> str:
+def _run(run, now):
     if not run:
         return "no run is under way"
     words = [f"{run['what']} by {run['user']} since {_moment(run['since'], now)}"]
@@ -378,7 +304,7 @@ def _run(run: Run | None, now: float) -> str:
     return ", ".join(words)
 
 
-def _moment(moment: float | None, now: float) -> str:
+def _moment(moment, now):
     """A moment in local time, with its date when that is another day."""
     if not moment:
         return "-"
@@ -386,7 +312,7 @@ def _moment(moment: float | None, now: float) -> str:
     return time.strftime("%H:%M:%S" if then[:3] == today[:3] else "%Y-%m-%d %H:%M", then)
 
 
-def left(seconds: float) -> str:
+def left(seconds):
     """
     A length of time, as long as it is of interest.
 
@@ -402,7 +328,7 @@ def left(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 
 
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
+def table(rows):
     """
     Rows of texts in columns.
 
@@ -417,7 +343,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _without_gaps(lines: list[str]) -> list[str]:
+def _without_gaps(lines):
     """Never two empty lines, and none at the end."""
     kept = [line for at, line in enumerate(lines) if line or (at and lines[at - 1])]
     return kept[:-1] if kept and not kept[-1] else kept

@@ -10,20 +10,16 @@ Both are comments to whoever read such a record before there were seals::
 A record of an older version has neither.  What cannot be an older record and has no whole seal is damaged.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
 import re
-from collections.abc import Collection, Mapping
-from typing import Any
 
 HEAD = b"# format 2\n"
 CHECK = re.compile(rb"# check ([0-9a-f]{16})\n")
 
 
-def check(data: bytes) -> str:
+def check(data):
     """
     The check sum of some bytes, as the last line of a record has it.
 
@@ -35,7 +31,7 @@ def check(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def seal(body: bytes) -> bytes:
+def seal(body):
     """
     Seal a record.
 
@@ -48,11 +44,11 @@ def seal(body: bytes) -> bytes:
     return data + _line(data)
 
 
-def _line(data: bytes) -> bytes:
+def _line(data):
     return f"# check {check(data)}\n".encode()
 
 
-def unseal(data: bytes, added: bool = False) -> bytes:
+def unseal(data, added=False):
     """
     The lines of a record; those of an older version, without a seal, as they are.
 
@@ -81,10 +77,9 @@ def unseal(data: bytes, added: bool = False) -> bytes:
     return body + _added(rest)
 
 
-def _added(rest: bytes) -> bytes:
+def _added(rest):
     """Lines that were added, without their check sums."""
-    lines: list[bytes] = []
-    before = None
+    lines, before = [], None
     for line in rest.splitlines(keepends=True):
         if not line.startswith(b"# check "):
             lines.append(line)
@@ -96,7 +91,7 @@ def _added(rest: bytes) -> bytes:
     return b"".join(lines)
 
 
-def dump_json(record: Mapping[str, Any]) -> bytes:
+def dump_json(record):
     """
     A record of several kinds of values as the text of its file.
 
@@ -109,12 +104,12 @@ def dump_json(record: Mapping[str, Any]) -> bytes:
     return json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
-def _plain(record: Mapping[str, Any]) -> bytes:
+def _plain(record):
     """The same record is the same bytes; without spaces, which takes a tenth of the time."""
     return json.dumps(record, sort_keys=True).encode()
 
 
-def load_json(data: bytes, keys: Collection[str]) -> dict[str, Any]:
+def load_json(data, keys):
     """
     Read such a record, or one of an older version, which has no check sum.
 
@@ -140,7 +135,7 @@ def load_json(data: bytes, keys: Collection[str]) -> dict[str, Any]:
     return record
 
 
-def _finite(word: str) -> float:
+def _finite(word):
     """A number that can be written again; JSON of Python also reads NaN, and 1e999 as infinity."""
     number = float(word)
     if not math.isfinite(number):

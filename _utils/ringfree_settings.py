@@ -4,13 +4,9 @@ The site's own Salt settings that would bend what this project does: which ones,
 ``docs/salt-settings.md`` has these and all others that were looked at.
 """
 
-from __future__ import annotations
-
 import glob
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 #: States, a highstate that waits for them, an abort, and Salt's own question whether they still work.
 FEWEST_JOBS = 5
@@ -38,51 +34,44 @@ BLANKS = ("lstrip_blocks", "keep_trailing_newline")
 KEY = re.compile(r"""(?:[\s{]*["'])?([A-Za-z_][\w.]*)["']?\s*:(?:\s|$)""")
 
 
-Opts = Mapping[str, Any]
-#: Whether what the options say of one of them does harm.
-Harm = Callable[[Opts, str], bool]
-#: That, and what would happen.
-Rule = tuple[Harm, str]
-
-
-def _renderers_missing(opts: Opts, option: str) -> bool:
+def _renderers_missing(opts, option):
     named = opts.get(option) or []
     return bool(named) and any((name in named) is (option == "renderer_blacklist") for name in RENDERERS)
 
 
-def _locked_elsewhere(opts: Opts, option: str) -> bool:
+def _locked_elsewhere(opts, option):
     return bool(opts.get(option)) and opts.get("saltenv") != "base"
 
 
-def _has_conditions(opts: Opts, option: str) -> bool:
+def _has_conditions(opts, option):
     return any(STATES.fullmatch(str(name)) for name in opts.get(option) or {})
 
 
-def _lacks(needed: Collection[str]) -> Harm:
-    def lacks(opts: Opts, option: str) -> bool:
+def _lacks(needed):
+    def lacks(opts, option):
         return bool(opts.get(option)) and not set(needed) <= set(opts[option])
 
     return lacks
 
 
-def _without(needed: Collection[str]) -> Harm:
-    def without(opts: Opts, option: str) -> bool:
+def _without(needed):
+    def without(opts, option):
         named = opts.get(option) or ()
         return any(name in needed or OURS.fullmatch(f"_modules/{name}.py") for name in named)
 
     return without
 
 
-def _is_small(opts: Opts, option: str) -> bool:
+def _is_small(opts, option):
     return isinstance(opts.get(option), (int, float)) and opts[option] < SMALLEST_EVENT
 
 
-def _is_set(opts: Opts, option: str) -> bool:
+def _is_set(opts, option):
     return bool(opts.get(option))
 
 
 #: Of both master and minion: option to (whether it does harm, what would happen).
-BOTH: dict[str, Rule] = {
+BOTH = {
     "disabled_requisites": (
         _is_set,
         "steps would not wait for each other, or nothing would bring a node back after a failure",
@@ -103,7 +92,7 @@ BOTH: dict[str, Rule] = {
         "Salt would leave states out of the answers, and a part in which nothing is left to do would count as failed",
     ),
 }
-MASTER: dict[str, Rule] = {
+MASTER = {
     **BOTH,
     "gather_job_timeout": (
         lambda opts, option: opts.get(option, SHORTEST_PATIENCE) < SHORTEST_PATIENCE,
@@ -122,7 +111,7 @@ MASTER: dict[str, Rule] = {
         "the steps of a node would run in the order of their names",
     ),
 }
-MINION: dict[str, Rule] = {
+MINION = {
     **BOTH,
     "disable_modules": (
         _without(MODULES),
@@ -167,7 +156,7 @@ MINION: dict[str, Rule] = {
 }
 
 
-def of_master(opts: Opts, test: bool = False) -> list[str]:
+def of_master(opts, test=False):
     """
     What the master's configuration says that would bend an orchestration.
 
@@ -186,7 +175,7 @@ def of_master(opts: Opts, test: bool = False) -> list[str]:
     return sorted(faults)
 
 
-def of_minion(opts: Opts) -> list[str]:
+def of_minion(opts):
     """
     What a minion's configuration says that would bend a migration.
 
@@ -198,13 +187,13 @@ def of_minion(opts: Opts) -> list[str]:
     return sorted(_faults(MINION, opts, "minion"))
 
 
-def _faults(rules: Mapping[str, Rule], opts: Opts, role: str) -> list[str]:
+def _faults(rules, opts, role):
     bad = {option: why for option, (does_harm, why) in rules.items() if does_harm(opts, option)}
     places = _places(opts) if bad else {}
     return [_fault(option, opts, places, role, why) for option, why in bad.items()]
 
 
-def _fault(option: str, opts: Opts, places: Mapping[str, str], role: str, why: str) -> str:
+def _fault(option, opts, places, role, why):
     file = places.get(option, f"the {role}'s configuration")
     host = "" if role == "master" else " on the node"
     return (
@@ -213,7 +202,7 @@ def _fault(option: str, opts: Opts, places: Mapping[str, str], role: str, why: s
     )
 
 
-def place(opts: Opts, option: str) -> str | None:
+def place(opts, option):
     """
     In which file and line an option stands.
 
@@ -229,10 +218,9 @@ def place(opts: Opts, option: str) -> str | None:
     return _places(opts).get(option)
 
 
-def _places(opts: Opts) -> dict[str, str]:
+def _places(opts):
     """Option to FILE:LINE, in the order in which Salt reads the files: the last one counts."""
-    main = opts.get("conf_file")
-    found: dict[str, str] = {}
+    main, found = opts.get("conf_file"), {}
     if not main:
         return found
     for path in [main, *_included(main, opts.get("default_include")), *_included(main, opts.get("include"))]:
@@ -247,12 +235,12 @@ def _places(opts: Opts) -> dict[str, str]:
     return found
 
 
-def _included(main: str, patterns: str | Iterable[str] | None) -> Iterator[str]:
+def _included(main, patterns):
     for pattern in [patterns] if isinstance(patterns, str) else patterns or []:
         yield from sorted(glob.glob(os.path.join(os.path.dirname(main), os.path.expanduser(str(pattern)))))
 
 
-def strangers(files: Mapping[str, str], loaded: Mapping[str, Sequence[str]]) -> list[str]:
+def strangers(files, loaded):
     """
     What a minion loads in the place of our files.
 
@@ -280,7 +268,7 @@ def strangers(files: Mapping[str, str], loaded: Mapping[str, Sequence[str]]) -> 
     return found
 
 
-def tree(name: str) -> bool:
+def tree(name):
     """
     Whether a file of the file server is of this project: a module, an SLS, or what these include.  The top file is the
     site's.
@@ -293,7 +281,7 @@ def tree(name: str) -> bool:
     return TREE.fullmatch(name) is not None or is_ours(name)
 
 
-def is_ours(name: str) -> bool:
+def is_ours(name):
     """
     Whether a file of the file server is one of our modules.
 

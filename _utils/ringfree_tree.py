@@ -9,8 +9,6 @@ that is swapped meanwhile is noticed by its inode and left out.
 JSON document.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import itertools
@@ -20,9 +18,6 @@ import stat
 import struct
 import sys
 import time
-import typing
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: What a container's tree may use. Most of it an export may not be able to store; the last two cannot be moved at all.
@@ -48,29 +43,7 @@ FLAGS = 0x10 | 0x20  # FS_IMMUTABLE_FL and FS_APPEND_FL: nobody can replace or d
 SHOWN = 200  # characters of a path in a text for people
 
 
-#: The device and the inode of a directory.
-Identity = tuple[int, int]
-#: The name of an entry and what lstat(2) says of it.
-Found = tuple[str, os.stat_result]
-
-
-class Measured(typing.TypedDict):
-    """What lies in a directory, see :py:func:`measure`."""
-
-    files: int
-    bytes: int
-    newest: float
-    newest_name: str
-
-
-class Changed(typing.TypedDict):
-    """What was changed in a tree, see :py:func:`changed_since`."""
-
-    changed: int
-    example: str
-
-
-def command(what: str, *words: str | float) -> list[str]:
+def command(what, *words):
     """
     The command line that runs this file as a script.
 
@@ -99,19 +72,17 @@ class Walk:
     bytes the path of that directory has, with the slash after it; :func:`path` gives the entry's path.
     """
 
-    def __init__(self, top: int, after: bool = False) -> None:
-        self.top, self.after, self.here = top, after, -1
+    def __init__(self, top, after=False):
+        self.top, self.after, self.here = top, after, None
         self.length, self.others = -1, 0
-        self._levels: list[
-            tuple[str, Identity, list[Found]]
-        ] = []  # from the top down: name, device and inode, directories still to be entered
+        self._levels = []  # from the top down: name, device and inode, directories still to be entered
 
-    def path(self, name: str) -> str:
+    def path(self, name):
         """The path of an entry of the present directory, below the top, as text for people."""
         names = [level[0] for level in self._levels[1:]]
         return shown("/".join([*names, name]))
 
-    def __iter__(self) -> Iterator[Found]:
+    def __iter__(self):
         info = os.fstat(self.top)
         self.here = os.open(".", FOLDER, dir_fd=self.top)
         try:
@@ -124,9 +95,9 @@ class Walk:
         finally:
             os.close(self.here)
 
-    def _enter(self, name: str, identity: Identity) -> Iterator[Found]:
+    def _enter(self, name, identity):
         """The entries of a directory that has just been opened."""
-        waiting: list[Found] = []
+        waiting = []
         self._levels.append((name, identity, waiting))
         self.length += len(os.fsencode(name)) + 1
         with os.scandir(self.here) as listing:
@@ -144,7 +115,7 @@ class Walk:
                         continue
                 yield entry.name, info
 
-    def _descend(self) -> Iterator[Found]:
+    def _descend(self):
         """Enter the next directory, if it still is the one that was listed."""
         name, info = self._levels[-1][2].pop()
         below = _opened(name, self.here, (info.st_dev, info.st_ino))
@@ -152,7 +123,7 @@ class Walk:
             self._go(below)
             yield from self._enter(name, (info.st_dev, info.st_ino))
 
-    def _ascend(self) -> Iterator[Found]:
+    def _ascend(self):
         """Leave a directory that is done; ``..`` is only believed when it is the one that we came from."""
         name, identity, _ = self._levels.pop()
         self.length -= len(os.fsencode(name)) + 1
@@ -171,7 +142,7 @@ class Walk:
             if (info.st_dev, info.st_ino) == identity:
                 yield name, info
 
-    def _down_again(self) -> bool:
+    def _down_again(self):
         """From the top to where the walk was, when that was moved elsewhere; what is not in its place is given up."""
         self._go(os.open(".", FOLDER, dir_fd=self.top))
         for depth, (name, identity, _) in enumerate(self._levels[1:], start=1):
@@ -184,12 +155,12 @@ class Walk:
             self._go(below)
         return True
 
-    def _go(self, handle: int) -> None:
+    def _go(self, handle):
         os.close(self.here)
         self.here = handle
 
 
-def _opened(name: str, above: int, identity: Identity) -> int | None:
+def _opened(name, above, identity):
     """A directory by its name, or None when it is not the one with this device and inode."""
     try:
         handle = os.open(name, FOLDER, dir_fd=above)
@@ -204,7 +175,7 @@ def _opened(name: str, above: int, identity: Identity) -> int | None:
     return None
 
 
-def shown(path: str) -> str:
+def shown(path):
     """
     A path as text for people: whatever bytes are in it, and of one that is very long its beginning.
 
@@ -218,7 +189,7 @@ def shown(path: str) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
-def open_folder(path: str, above: int | None = None) -> int:
+def open_folder(path, above=None):
     """
     Open a directory; no part of the path may be a symbolic link.
 
@@ -241,7 +212,7 @@ def open_folder(path: str, above: int | None = None) -> int:
     return handle
 
 
-def is_ploop(private: str) -> bool:
+def is_ploop(private):
     """
     Whether a private area is one of the layout ploop: an image instead of a tree.
 
@@ -253,7 +224,7 @@ def is_ploop(private: str) -> bool:
     return holds(private, "root.hdd/DiskDescriptor.xml")
 
 
-def holds(top: str, path: str) -> bool:
+def holds(top, path):
     """
     Whether there is something of a name in a container's tree; links on the way to it are not followed.
 
@@ -286,7 +257,7 @@ def holds(top: str, path: str) -> bool:
 # --- measured, and looked at ------------------------------------------------------------------------------------------
 
 
-def measure(handle: int) -> Measured:
+def measure(handle):
     """
     What lies in a directory on local disk, without the directory itself.
 
@@ -296,18 +267,17 @@ def measure(handle: int) -> Measured:
     Returns ``{"files": number of entries, "bytes": allocated, "newest": seconds, "newest_name": text}``; ``newest`` is
     when an entry was last changed in any way, its ctime, which nobody can set back.
     """
-    found: Measured = {"files": 0, "bytes": 0, "newest": 0, "newest_name": ""}
-    linked: set[int] = set()
-    walk = Walk(handle)
+    found = {"files": 0, "bytes": 0, "newest": 0, "newest_name": ""}
+    linked, walk = set(), Walk(handle)
     for name, info in walk:
         found["files"] += 1
         found["bytes"] += _new_bytes(info, linked)
         if info.st_ctime > found["newest"]:
-            found.update({"newest": info.st_ctime, "newest_name": walk.path(name)})
+            found.update(newest=info.st_ctime, newest_name=walk.path(name))
     return found
 
 
-def _new_bytes(info: os.stat_result, linked: set[int]) -> int:
+def _new_bytes(info, linked):
     """What a file takes; nothing when another name of it was counted before."""
     if info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode):
         if info.st_ino in linked:
@@ -316,7 +286,7 @@ def _new_bytes(info: os.stat_result, linked: set[int]) -> int:
     return info.st_blocks * 512
 
 
-def scan(path: str) -> dict[str, Any]:
+def scan(path):
     """
     Count what a private area holds.
 
@@ -325,27 +295,26 @@ def scan(path: str) -> dict[str, Any]:
 
     Returns ``inodes``, ``bytes`` (allocated), a count for each of ``USES``, and ``examples``: use to path.
     """
-    counts = dict.fromkeys((*USES, "inodes", "bytes"), 0)
-    examples: dict[str, str] = {}
-    linked: set[int] = set()
+    found = {**dict.fromkeys(USES, 0), "inodes": 0, "bytes": 0, "examples": {}}
+    linked = set()
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         walk = Walk(handle)
         top = ((".", handle, os.fstat(handle)) for _ in range(1))
         for name, here, info in itertools.chain(top, ((name, walk.here, info) for name, info in walk)):
             before = len(linked)
-            counts["bytes"] += _new_bytes(info, linked)
-            counts["inodes"] += info.st_nlink == 1 or stat.S_ISDIR(info.st_mode) or len(linked) > before
+            found["bytes"] += _new_bytes(info, linked)
+            found["inodes"] += info.st_nlink == 1 or stat.S_ISDIR(info.st_mode) or len(linked) > before
             for use in _uses(name, here, info, walk.length):
-                counts[use] += 1
-                if use not in examples:
-                    examples[use] = shown(path) + ("" if name == "." else f"/{walk.path(name)}")
+                found[use] += 1
+                if use not in found["examples"]:
+                    found["examples"][use] = shown(path) + ("" if name == "." else f"/{walk.path(name)}")
     finally:
         os.close(handle)
-    return {**counts, "examples": examples}
+    return found
 
 
-def obstacles(found: Mapping[str, Any]) -> list[str]:
+def obstacles(found):
     """
     What in a private area keeps it from being moved to the share and back.
 
@@ -369,7 +338,7 @@ def obstacles(found: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def _uses(name: str, here: int, info: os.stat_result, above: int) -> Iterator[str]:
+def _uses(name, here, info, above):
     """Which of USES a file counts for; ``above`` is the length of the path of its directory."""
     mode, data = info.st_mode, os.fsencode(name)
     if stat.S_ISREG(mode) and info.st_nlink > 1:
@@ -393,7 +362,7 @@ def _uses(name: str, here: int, info: os.stat_result, above: int) -> Iterator[st
     yield from _attribute_uses(name, here)
 
 
-def _attribute_uses(name: str, here: int) -> Iterator[str]:
+def _attribute_uses(name, here):
     """Which of USES a file's extended attributes count for."""
     try:
         # The directory is open: what follows it is one name, and no link is followed.
@@ -410,7 +379,7 @@ def _attribute_uses(name: str, here: int) -> Iterator[str]:
         yield "xattr"
 
 
-def _flag_uses(name: str, here: int, info: os.stat_result) -> Iterator[str]:
+def _flag_uses(name, here, info):
     """Whether a file or directory is immutable, or can only be added to."""
     try:
         pinned = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
@@ -424,7 +393,7 @@ def _flag_uses(name: str, here: int, info: os.stat_result) -> Iterator[str]:
         os.close(pinned)
 
 
-def is_fixed(path: str) -> bool:
+def is_fixed(path):
     """
     Whether a file or directory has a flag by which nobody can replace or delete it (``chattr +i``, ``+a``).
 
@@ -447,7 +416,7 @@ def is_fixed(path: str) -> bool:
         os.close(handle)
 
 
-def changed_since(path: str, moment: float | str) -> Changed:
+def changed_since(path, moment):
     """
     What was changed since a moment in a tree that ought to be at rest, by the ctime, which nobody can set.
 
@@ -461,15 +430,14 @@ def changed_since(path: str, moment: float | str) -> Changed:
 
     Returns ``{"changed": how many entries, "example": path}``.
     """
-    found: Changed = {"changed": 0, "example": ""}
-    since, now = float(moment), time.time()
+    found, moment, now = {"changed": 0, "example": ""}, float(moment), time.time()
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         walk = Walk(handle)
-        if since < os.fstat(handle).st_ctime <= now:
-            found.update({"changed": 1, "example": shown(path)})
+        if moment < os.fstat(handle).st_ctime <= now:
+            found.update(changed=1, example=shown(path))
         for name, info in walk:
-            if since < info.st_ctime <= now:
+            if moment < info.st_ctime <= now:
                 found["changed"] += 1
                 found["example"] = found["example"] or f"{shown(path)}/{walk.path(name)}"
     finally:
@@ -480,7 +448,7 @@ def changed_since(path: str, moment: float | str) -> Changed:
 # --- deleted ----------------------------------------------------------------------------------------------------------
 
 
-def remove(above: int, name: str, inode: int) -> None:
+def remove(above, name, inode):
     """
     Delete a directory and all that is in it: never through a symbolic link, never on another file system.
 
@@ -519,7 +487,7 @@ def remove(above: int, name: str, inode: int) -> None:
     os.rmdir(name, dir_fd=above)
 
 
-def clear(path: str) -> None:
+def clear(path):
     """
     Delete a directory of our own with all that is in it, if it is there.
 
@@ -542,8 +510,7 @@ def clear(path: str) -> None:
 
 
 if __name__ == "__main__":
-    known: dict[str, Callable[..., object]] = {"scan": scan, "changed_since": changed_since}
     try:
-        json.dump(known[sys.argv[1]](*sys.argv[2:]), sys.stdout)
+        json.dump({"scan": scan, "changed_since": changed_since}[sys.argv[1]](*sys.argv[2:]), sys.stdout)
     except OSError as error:
         sys.exit(f"{error.strerror}: {shown(error.filename or '')}")

@@ -4,11 +4,8 @@ The time that a migration has: its window, its deadline, and what its parts take
 Moments are seconds since the epoch; times of day are those of the master's clock.
 """
 
-from __future__ import annotations
-
 import re
 import time
-from collections.abc import Iterable, Mapping
 
 TIME = re.compile(r"^([01]\d|2[0-3]):([0-5]\d)$")
 MOMENT = re.compile(r"^\d{4}-\d\d-\d\d [0-2]\d:[0-5]\d$")
@@ -16,11 +13,7 @@ LONGEST = 1 << 32  # seconds, or containers, that no part has
 KEPT = 10  # measurements of a part that count; older ones are of another fleet, or another network
 
 
-#: Part to ``[seconds, containers]`` of each time that it was measured.
-Measured = Mapping[str, list[list[float]]]
-
-
-def next_time(text: str, now: float) -> float:
+def next_time(text, now):
     """
     When a time of day, or a moment, comes next.
 
@@ -55,7 +48,7 @@ def next_time(text: str, now: float) -> float:
     return at
 
 
-def end(window: Mapping[str, str], deadline: str | None, now: float) -> float | None:
+def end(window, deadline, now):
     """
     When a run that begins now has to be over.
 
@@ -83,7 +76,7 @@ def end(window: Mapping[str, str], deadline: str | None, now: float) -> float | 
     return min(ends, default=None)
 
 
-def clock(moment: float) -> str:
+def clock(moment):
     """
     A moment as the time of day.
 
@@ -95,7 +88,7 @@ def clock(moment: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(moment))
 
 
-def note(measured: Measured, part: str, seconds: float, containers: int) -> Measured:
+def note(measured, part, seconds, containers):
     """
     Add what a part took to what was measured before.
 
@@ -117,7 +110,7 @@ def note(measured: Measured, part: str, seconds: float, containers: int) -> Meas
     return {**measured, part: kept}
 
 
-def fault(measured: object) -> str | None:
+def fault(measured):
     """
     What keeps a dictionary from being measurements.
 
@@ -134,14 +127,14 @@ def fault(measured: object) -> str | None:
     return None
 
 
-def _is_taken(entry: object) -> bool:
+def _is_taken(entry):
     """Seconds and containers."""
     if not isinstance(entry, list) or len(entry) != 2:
         return False
     return all(type(value) in (int, float) and 0 <= value < LONGEST for value in entry)
 
 
-def need(measured: Measured, parts: Iterable[str], containers: int, reserve: float) -> float:
+def need(measured, parts, containers, reserve):
     """
     What the parts that are left take, and after them the way back from the cutover.
 

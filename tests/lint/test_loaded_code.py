@@ -1,8 +1,6 @@
 """What Salt loads on minions and masters runs there with nothing but Python and Salt."""
 
 import ast
-import importlib
-import inspect
 import sys
 
 import pytest
@@ -13,19 +11,10 @@ FILES = sorted(
 )
 
 
-class WithoutTypes(ast.NodeTransformer):
-    """A file as it runs: without what only mypy reads."""
-
-    def visit_If(self, node):
-        if ast.unparse(node.test) == "typing.TYPE_CHECKING":
-            return node.orelse or None
-        return self.generic_visit(node)
-
-
 def foreign_imports(text, allowed):
     """The top-level names that a file imports beyond Python's own and the allowed ones."""
     found = set()
-    for node in ast.walk(WithoutTypes().visit(ast.parse(text))):
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             found.update(alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -43,23 +32,6 @@ def dunders_of_salt(text):
 def test_nothing_else_needs_to_be_installed(path):
     allowed = () if path.parent.name == "_utils" else ("salt",)
     assert not foreign_imports(path.read_text(encoding="utf-8"), allowed)
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_salt_offers_no_function_of_others(path):
-    """Its loader takes every function that a module has a name for; typing.TypedDict and typing.cast are some."""
-    assert not foreign_functions(path.read_text(encoding="utf-8"))
-
-
-def foreign_functions(text):
-    """The functions that a file imports by name."""
-    return {
-        alias.name
-        for node in ast.walk(WithoutTypes().visit(ast.parse(text)))
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-        if inspect.isfunction(getattr(importlib.import_module(node.module), alias.name))
-    }
 
 
 @pytest.mark.parametrize("path", sorted((PROJECT / "_utils").glob("*.py")), ids=lambda path: path.name)
@@ -113,18 +85,6 @@ def test_allowed_imports_pass():
     assert not foreign_imports(
         "import os.path\nimport salt.utils.files\nfrom salt.exceptions import X", ("salt",)
     )
-
-
-def test_what_only_mypy_reads_is_no_import():
-    under = "import typing\nif typing.TYPE_CHECKING:\n    from ringfree_mounts import Mount\n"
-    assert not foreign_imports(under, ())
-    assert foreign_imports(f"{under}else:\n    from ringfree_mounts import Mount\n", ()) == {
-        "ringfree_mounts"
-    }
-
-
-def test_a_function_of_others_is_noticed():
-    assert foreign_functions("from typing import Any, cast\nfrom collections.abc import Mapping") == {"cast"}
 
 
 def test_a_dunder_is_noticed():

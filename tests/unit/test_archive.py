@@ -71,16 +71,6 @@ def test_h07_a_member_that_leads_out_is_refused_with_the_whole_archive(tmp_path,
         archive.unpack(str(path))
 
 
-def test_h07_a_hard_link_to_a_directory_is_refused(tmp_path):
-    """No program writes such an archive: a directory has no content that another name could have."""
-    path = tmp_path / "snapshot.tar.gz"
-    with tarfile.open(path, "w:gz") as out:
-        out.addfile(member("scripts", tarfile.DIRTYPE))
-        out.addfile(member("100.conf", tarfile.LNKTYPE, "scripts"))
-    with pytest.raises(ValueError, match=r"is damaged: 100\.conf is a link to what is no file"):
-        archive.unpack(str(path))
-
-
 @pytest.fixture(scope="module")
 def snapshot(tmp_path_factory):
     """An archive of three files, and what is in it."""
